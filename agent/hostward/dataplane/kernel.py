@@ -1,0 +1,123 @@
+"""What a packet-filter backend offers: the actual state as a value, and the edits that a plan is made of.
+
+The real kernel (`xtables`, `ipsets`) and the strict fake implement `Kernel`. Only the engine thread calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hostward.render.ruleset import Chain, Family, Hook, IPSet, Rule, SetType, TableId
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A rule in the kernel that is none of the rules we know: opaque, compared by its content. `ours`: it jumps to our chains."""
+
+    content: bytes
+    ours: bool = False
+
+
+ActualChain = tuple[Rule | Unknown, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ActualTable:
+    """What one table holds: our chains whole, and every rule of the kernel chains (foreign ones are `Unknown`)."""
+
+    chains: Mapping[str, ActualChain] = field(default_factory=dict)
+    builtins: Mapping[str, ActualChain] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ActualSet:
+    """An own set in the kernel. `members` is None when only its header was read."""
+
+    type: SetType
+    family: Family
+    max_members: int
+    members: frozenset[str] | None
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TableEdit:
+    """One atomic commit of one table.
+
+    `chains`: name to whole new content, created where missing; None deletes. `hooks`: kernel chain to the only own rules that
+    it shall hold, `first` before and `last` after everybody else's (an empty Hook removes ours). What isn't named stays.
+    """
+
+    table: TableId
+    chains: Mapping[str, Chain | None]
+    hooks: Mapping[str, Hook]
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSet:
+    """Make a set and fill it; it must not exist."""
+
+    name: str
+    set: IPSet
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSet:
+    """Change members in place: additions first, then removals, so that a net that is split or joined is always covered."""
+
+    name: str
+    family: Family
+    add: frozenset[str]
+    remove: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceSet:
+    """Put new content under an existing name at once (fill another set, swap, destroy the old)."""
+
+    name: str
+    set: IPSet
+
+
+@dataclass(frozen=True, slots=True)
+class DestroySet:
+    """Remove a set that no rule names any more."""
+
+    name: str
+
+
+Step = TableEdit | CreateSet | UpdateSet | ReplaceSet | DestroySet
+
+
+class KernelError(Exception):
+    """The kernel or a tool refused. `step` says at what, `retry` whether the same may succeed soon (a lost race, a busy lock)."""
+
+    def __init__(self, message: str, *, step: Step | None = None, retry: bool = False) -> None:
+        super().__init__(message)
+        self.step = step
+        self.retry = retry
+
+
+class Kernel(Protocol):
+    """Reads and edits of the packet filter. Every call may raise KernelError."""
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Holds the xtables lock: between a read and the edit that relies on it nobody else writes."""
+
+    def learn(self, table: TableId, rules: Iterable[Rule]) -> None:
+        """Names rules that a later `read_table` shall recognise; all others come back as `Unknown`."""
+
+    def read_table(self, table: TableId) -> ActualTable:
+        """The present content of a table."""
+
+    def read_sets(self, names: Collection[str] | None = None, *, members: bool = True) -> dict[str, ActualSet]:
+        """Our sets in the kernel, all or those named that exist."""
+
+    def apply(self, step: Step) -> None:
+        """Carries out one step of a plan."""
+
+    def counters(self, table: TableId) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        """Per own chain, per rule: packets and bytes."""

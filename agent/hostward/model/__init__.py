@@ -1,0 +1,1 @@
+"""The vocabulary: resources, rules, selectors, keys. Values and pure functions; no I/O, threads, clocks or logs."""

@@ -1,0 +1,127 @@
+"""Resources as the agent understands them: policies, endpoints, sets, profiles, tiers (`enforcement.md` 1.1).
+
+These are the decoded values, not the stored JSON: `decode` makes them. Pure values; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from hostward.model.keys import ResourceKey
+from hostward.model.rules import Action, Rule
+
+Labels = Mapping[str, str]
+NO_LABELS: Final[Labels] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A GlobalNetworkPolicy. `name` is what the user typed (A.3); `key` is the identity.
+
+    `selector` is the effective canonical selector (M-12); `ingress`/`egress` say whether `types` has the direction.
+    """
+
+    key: ResourceKey
+    name: str
+    tier: str
+    order: float | None
+    selector: str
+    ingress: bool
+    egress: bool
+    ingress_rules: tuple[Rule, ...] = ()
+    egress_rules: tuple[Rule, ...] = ()
+    do_not_track: bool = False
+    pre_dnat: bool = False
+    apply_on_forward: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """A tier. `default_action` is DENY or PASS (M-3)."""
+
+    name: str
+    order: float | None
+    default_action: Action = Action.DENY
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A profile: rules, and labels that its endpoints inherit."""
+
+    name: str
+    ingress_rules: tuple[Rule, ...] = ()
+    egress_rules: tuple[Rule, ...] = ()
+    labels: Labels = NO_LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPort:
+    """A port that an endpoint names. `protocol` is a number."""
+
+    name: str
+    protocol: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostEndpoint:
+    """A host endpoint. `expected_ips` are canonical addresses. `isolated`: not wholly understood, so deny all (D4)."""
+
+    name: str
+    node: str
+    interface: str
+    expected_ips: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    ports: tuple[NamedPort, ...] = ()
+    labels: Labels = NO_LABELS
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSet:
+    """A GlobalNetworkSet: canonical CIDRs, and the labels that selectors see."""
+
+    name: str
+    nets: tuple[str, ...] = ()
+    labels: Labels = NO_LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node's name; the agent counts nodes."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A FelixConfiguration: the raw `spec`, setting name to value."""
+
+    name: str
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterInformation:
+    """Identity and readiness of the cluster's datastore (A.6). `ready` is True only for an explicit true."""
+
+    guid: str
+    ready: bool
+
+
+Resource = Policy | Tier | Profile | HostEndpoint | NetworkSet | Node | Configuration | ClusterInformation
+
+DEFAULT_ALLOW_PROFILE: Final = "projectcalico-default-allow"
+BUILT_IN_TIERS: Final[Mapping[str, Tier]] = MappingProxyType(
+    {
+        "kube-admin": Tier("kube-admin", 1000.0, Action.PASS),
+        "default": Tier("default", 1_000_000.0, Action.DENY),
+        "kube-baseline": Tier("kube-baseline", 10_000_000.0, Action.PASS),
+    }
+)
+BUILT_IN_PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
+    {DEFAULT_ALLOW_PROFILE: Profile(DEFAULT_ALLOW_PROFILE, (Rule(Action.ALLOW),), (Rule(Action.ALLOW),))}
+)

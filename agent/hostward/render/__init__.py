@@ -1,0 +1,1 @@
+"""Resolved values to abstract chains and sets; names; text form. Pure."""

@@ -1,0 +1,232 @@
+"""The abstract ruleset: matches, targets, rules, tables, sets, and the desired state made of them.
+
+Backend-neutral on purpose: a native nftables backend reads the same values. Rules are interned by value: equal rules compare
+equal, so a plan can tell what changed. Pure values; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
+
+Family = Literal[4, 6]
+TableName = Literal["raw", "mangle", "filter"]
+Side = Literal["src", "dst"]
+FAMILIES: Final[tuple[Family, ...]] = (4, 6)
+TABLES: Final[tuple[TableName, ...]] = ("raw", "mangle", "filter")
+Chain = tuple["Rule", ...]
+
+
+# --- matches -----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """The packet's interface: "in" or "out". `prefix` matches every name that starts with `name`."""
+
+    direction: Literal["in", "out"]
+    name: str
+    prefix: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """The IP protocol number."""
+
+    number: int
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """Source or destination in one canonical CIDR."""
+
+    side: Side
+    net: str
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PortSet:
+    """Source or destination port in up to 15 slots (a range takes two); needs a Protocol match beside it."""
+
+    side: Side
+    ranges: tuple[tuple[int, int], ...]
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpType:
+    """ICMP (family 4) or ICMPv6 (family 6) type, and code unless None."""
+
+    type: int
+    code: int | None = None
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Conntrack state: any of `states` out of RELATED, ESTABLISHED, INVALID, DNAT, NEW, UNTRACKED, SNAT."""
+
+    states: tuple[str, ...]
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """(packet mark & mask) == value."""
+
+    value: int
+    mask: int
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class InSet:
+    """Membership in a kernel set. `dimensions`: ("src",), ("dst",), ("src", "src") or ("dst", "dst") for address,port sets."""
+
+    name: str
+    dimensions: tuple[Side, ...]
+    negate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `rate` (as "10/minute") matches, after a first burst."""
+
+    rate: str
+    burst: int
+
+
+Match = Interface | Protocol | Net | PortSet | IcmpType | State | Mark | InSet | Limit
+
+
+# --- targets -----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A final verdict, or RETURN to the caller."""
+
+    word: Literal["ACCEPT", "DROP", "RETURN"]
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Go on in another chain; `goto`: and from its end return to the caller of this chain."""
+
+    chain: str
+    goto: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetMark:
+    """mark = (mark & ~mask) ^ value, as MARK --set-xmark; the rest of the mark is somebody else's (D15)."""
+
+    value: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoTrack:
+    """Leave the packet out of connection tracking (CT --notrack)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Drop with an ICMP error (filter table only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Write to the kernel log at level 5 (notice); the prefix has at most 29 bytes (R-50, R-52)."""
+
+    prefix: str
+
+
+Target = Verdict | Jump | SetMark | NoTrack | Reject | Log
+ACCEPT: Final = Verdict("ACCEPT")
+DROP: Final = Verdict("DROP")
+RETURN: Final = Verdict("RETURN")
+
+
+# --- rules, tables, sets -----------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Matches, all of which must hold, in evaluation order (D10), then what happens.
+
+    `comment` is for people (at most 255 of `A-Za-z0-9:_-./`). `counter` names what this rule's packet counter means to a
+    report, such as "drop eth0 ingress no-policy"; it isn't written to the kernel and isn't part of the rule's identity.
+    """
+
+    matches: tuple[Match, ...]
+    target: Target
+    comment: str = ""
+    counter: str = field(default="", compare=False)
+
+    def uses_sets(self) -> tuple[str, ...]:
+        """The names of the kernel sets that this rule matches on."""
+        return tuple(m.name for m in self.matches if isinstance(m, InSet))
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """Our rules in one kernel chain: `first` before everybody's, `last` after everybody's (D11)."""
+
+    first: Chain = ()
+    last: Chain = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All that we want in one table of one family: own chains by name, hooks by kernel chain."""
+
+    chains: Mapping[str, Chain]
+    hooks: Mapping[str, Hook]
+
+
+class TableId(NamedTuple):
+    """A table of a family."""
+
+    family: Family
+    name: TableName
+
+    def __str__(self) -> str:
+        return f"{self.name}/v{self.family}"
+
+
+SetType = Literal["hash:net", "hash:ip,port"]
+
+
+@dataclass(frozen=True, slots=True)
+class IPSet:
+    """A kernel set: members as the kernel prints them ("10.0.0.0/8", "10.0.0.1", "10.0.0.1,tcp:80")."""
+
+    type: SetType
+    family: Family
+    members: frozenset[str] = frozenset()
+    max_members: int = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """The desired state of the kernel, whole."""
+
+    tables: Mapping[TableId, Table] = field(default_factory=lambda: MappingProxyType({}))
+    sets: Mapping[str, IPSet] = field(default_factory=lambda: MappingProxyType({}))
+
+
+OWN_CHAIN_PREFIX: Final = "hw-"
+SHADOW_CHAIN_PREFIX: Final = "hw~"
+OWN_CHAIN_PREFIXES: Final = (OWN_CHAIN_PREFIX, SHADOW_CHAIN_PREFIX)
+OWN_SET_PREFIXES: Final = ("hw4-", "hw6-", "hw4~", "hw6~")
+MAX_CHAIN_NAME: Final = 28
+MAX_SET_NAME: Final = 31
+
+
+def is_own_chain(name: str) -> bool:
+    """Whether a chain is ours by its name."""
+    return name.startswith(OWN_CHAIN_PREFIXES)
+
+
+def is_own_set(name: str) -> bool:
+    """Whether a set is ours by its name."""
+    return name.startswith(OWN_SET_PREFIXES)
