@@ -54,7 +54,7 @@ class Profile:
     name: str
     ingress_rules: tuple[Rule, ...] = ()
     egress_rules: tuple[Rule, ...] = ()
-    labels: Labels = NO_LABELS
+    labels: Labels = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class HostEndpoint:
     expected_ips: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     ports: tuple[NamedPort, ...] = ()
-    labels: Labels = NO_LABELS
+    labels: Labels = field(default_factory=dict, hash=False)
     isolated: bool = False
 
 
@@ -86,7 +86,7 @@ class NetworkSet:
 
     name: str
     nets: tuple[str, ...] = ()
-    labels: Labels = NO_LABELS
+    labels: Labels = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Configuration:
     """A FelixConfiguration: the raw `spec`, setting name to value."""
 
     name: str
-    spec: Mapping[str, Any] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

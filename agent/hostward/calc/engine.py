@@ -1,0 +1,196 @@
+"""The incremental calculation: a change costs what it affects (`design.md` 3).
+
+Keyed tables one after another: labels, governors, selections, endpoints, policies and profiles in use, set members. Each step
+recomputes the keys that a change can affect and goes on only with those whose value differs. `calculate` is the oracle.
+Used by the engine thread only; pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hostward.calc import compute
+from hostward.calc.compute import Labelled
+from hostward.calc.interfaces import Governors
+from hostward.calc.members import SetMembers
+from hostward.model.keys import ResourceKey
+from hostward.model.links import Link
+from hostward.model.resolved import ANY_INTERFACE, Resolved, ResolvedEndpoint, Scope
+from hostward.model.resources import HostEndpoint, NetworkSet, Policy, Profile, Resource, Tier
+from hostward.model.selectors import parse
+from hostward.model.sets import SetRef, rule_refs
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What one update touches, by table."""
+
+    policies: dict[ResourceKey, Policy | None] = field(default_factory=dict)
+    profiles: set[str] = field(default_factory=set)
+    endpoints: dict[ResourceKey, HostEndpoint | None] = field(default_factory=dict)
+    labelled: set[ResourceKey] = field(default_factory=set)
+    tiers: bool = False
+
+
+def _refs(holder: Policy | Profile) -> frozenset[SetRef]:
+    return frozenset().union(*(rule_refs(rule) for rule in (*holder.ingress_rules, *holder.egress_rules)))
+
+
+class Engine:
+    """Holds the tables between updates."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._resources: dict[ResourceKey, Resource] = {}
+        self._policies: dict[ResourceKey, Policy] = {}
+        self._profiles: dict[str, Profile] = {}
+        self._tiers: dict[str, Tier] = compute.all_tiers({})
+        self._labelled: dict[ResourceKey, Labelled] = {}
+        self._with_profile: dict[str, set[ResourceKey]] = {}
+        self._governors = Governors(scope)
+        self._selected: dict[ResourceKey, set[ResourceKey]] = {}
+        self._users: dict[ResourceKey, set[ResourceKey]] = {}
+        self._profile_users: Counter[str] = Counter()
+        self._members = SetMembers()
+        self._endpoints_out: dict[str, ResolvedEndpoint] = {}
+        self._policies_out: dict[ResourceKey, Policy] = {}
+        self._profiles_out: dict[str, Profile] = {}
+
+    def update(self, resources: Mapping[ResourceKey, Resource | None], links: Mapping[str, Link] | None = None) -> Resolved:
+        """Takes changed resources (None: gone) and, unless None, the whole new link table; the resolved state after them."""
+        changes = self._take(resources)
+        relabelled = self._relabel(changes)
+        moved = self._governors.update(changes.endpoints, links)
+        reordered, touched = self._select(changes, relabelled)
+        self._resolve(moved, reordered)
+        self._use(touched, changes)
+        self._members.relabel(relabelled)
+        self._members.settle()
+        return Resolved(dict(self._endpoints_out), dict(self._policies_out), dict(self._profiles_out), dict(self._members.sets))
+
+    def _take(self, resources: Mapping[ResourceKey, Resource | None]) -> _Changes:
+        changes = _Changes()
+        for key, new in resources.items():
+            old = self._resources.get(key)
+            if old == new:
+                continue
+            if new is None:
+                del self._resources[key]
+            else:
+                self._resources[key] = new
+            for value in (old, new):
+                match value:
+                    case Policy():
+                        changes.policies[key] = new if isinstance(new, Policy) else None
+                    case Tier():
+                        changes.tiers = True
+                    case Profile():
+                        changes.profiles.add(value.name)
+                        changes.labelled |= self._with_profile.get(value.name, set())
+                    case HostEndpoint():
+                        changes.endpoints[key] = new if isinstance(new, HostEndpoint) else None
+                        changes.labelled.add(key)
+                        for name in value.profiles:
+                            holders = self._with_profile.setdefault(name, set())
+                            (holders.add if value is new else holders.discard)(key)
+                    case NetworkSet():
+                        changes.labelled.add(key)
+            match old:
+                case Profile():
+                    del self._profiles[old.name]
+                case Tier():
+                    self._tiers.pop(old.name, None)
+            match new:
+                case Profile():
+                    self._profiles[new.name] = new
+                case Tier():
+                    self._tiers[new.name] = new
+        if changes.tiers:
+            self._tiers = compute.all_tiers(self._tiers)
+        return changes
+
+    def _relabel(self, changes: _Changes) -> dict[ResourceKey, tuple[Labelled | None, Labelled | None]]:
+        result = {}
+        for key in changes.labelled:
+            resource = self._resources.get(key)
+            old = self._labelled.pop(key, None)
+            new = None
+            if isinstance(resource, HostEndpoint | NetworkSet):
+                new = self._labelled[key] = compute.labelled(resource, self._profiles)
+            if old != new:
+                result[key] = (old, new)
+        return result
+
+    def _select(self, changes: _Changes, relabelled: Mapping[ResourceKey, object]) -> tuple[set[ResourceKey], set[ResourceKey]]:
+        """Endpoints whose policy list may differ, and policies whose use or value may differ."""
+        active = set(self._governors.table.values())
+        reordered: set[ResourceKey] = active.copy() if changes.tiers else set()
+        touched: set[ResourceKey] = set(changes.policies)
+        for key in self._selected.keys() - active:
+            touched |= self._reselect(key, set())
+            del self._selected[key]
+        for key, policy in changes.policies.items():
+            if policy is None:
+                self._policies.pop(key, None)
+            else:
+                self._policies[key] = policy
+        whole = {key for key in active if key not in self._selected or key in relabelled or key in changes.endpoints}
+        for key in whole:
+            wanted = {p.key for p in self._policies.values() if self._applies(p, key)}
+            touched |= self._reselect(key, wanted)
+        for key in active - whole if changes.policies else ():
+            kept = self._selected[key] - changes.policies.keys()
+            wanted = kept | {p.key for p in changes.policies.values() if p is not None and self._applies(p, key)}
+            if self._selected[key] & changes.policies.keys() or wanted != kept:
+                reordered.add(key)
+            self._reselect(key, wanted)
+        return reordered | whole, touched
+
+    def _applies(self, policy: Policy, endpoint: ResourceKey) -> bool:
+        if self._governors.endpoint(endpoint).isolated:
+            return False
+        return parse(policy.selector).matches(self._labelled[endpoint].labels)
+
+    def _reselect(self, endpoint: ResourceKey, wanted: set[ResourceKey]) -> set[ResourceKey]:
+        before = self._selected.get(endpoint, set())
+        for policy in before - wanted:
+            self._users[policy].discard(endpoint)
+        for policy in wanted - before:
+            self._users.setdefault(policy, set()).add(endpoint)
+        self._selected[endpoint] = wanted
+        return before ^ wanted
+
+    def _resolve(self, moved: set[str], reordered: set[ResourceKey]) -> None:
+        dirty = moved | {interface for interface, key in self._governors.table.items() if key in reordered}
+        for interface in dirty:
+            old = self._endpoints_out.pop(interface, None)
+            new = None
+            if (key := self._governors.table.get(interface)) is not None:
+                endpoint = self._governors.endpoint(key)
+                selected = [self._policies[p] for p in self._selected[key]]
+                lists = compute.policy_lists(selected, self._tiers, any_interface=interface == ANY_INTERFACE)
+                new = ResolvedEndpoint(interface, endpoint.name, lists, endpoint.profiles, endpoint.isolated)
+                self._endpoints_out[interface] = new
+            for value, step in ((old, -1), (new, 1)):
+                for name in value.profiles if value is not None and not value.isolated else ():
+                    self._profile_users[name] += step
+
+    def _use(self, touched: set[ResourceKey], changes: _Changes) -> None:
+        """Brings the policies and profiles in use, and the sets that they need, up to date."""
+        for key in touched:
+            if self._users.get(key) and key in self._policies:
+                self._policies_out[key] = self._policies[key]
+                self._members.use(key, _refs(self._policies[key]))
+            else:
+                self._users.pop(key, None)
+                self._policies_out.pop(key, None)
+                self._members.use(key, frozenset())
+        names = {name for name, count in self._profile_users.items() if count}
+        for name in (self._profiles_out.keys() ^ names) | (changes.profiles & names):
+            if name in names:
+                profile = self._profiles_out[name] = compute.profile_or_deny(name, self._profiles)
+                self._members.use(("profile", name), _refs(profile))
+            else:
+                del self._profiles_out[name], self._profile_users[name]
+                self._members.use(("profile", name), frozenset())

@@ -1,0 +1,86 @@
+"""The resolved state: which endpoint governs which interface, by which policies, and what the sets hold.
+
+What calculation hands to rendering; it lives here because neither knows the other. Pure values; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from hostward.model.interface_names import excluder
+from hostward.model.keys import ResourceKey
+from hostward.model.links import Link
+from hostward.model.resources import Policy, Profile, Resource
+from hostward.model.rules import Action
+from hostward.model.sets import SetRef
+
+ANY_INTERFACE = "*"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Which endpoints and interfaces are this agent's: node name, workload prefixes, excluded names or /regexes/ (H-1, H-2)."""
+
+    node: str
+    workload_prefixes: tuple[str, ...] = ("cali",)
+    excluded: tuple[str, ...] = ("kube-ipvs0",)
+
+    @cached_property
+    def _is_excluded(self) -> Callable[[str], bool]:
+        return excluder(self.excluded)
+
+    def is_host_interface(self, name: str) -> bool:
+        """Whether a host endpoint may govern an interface of this name."""
+        return not name.startswith(self.workload_prefixes) and not self._is_excluded(name)
+
+
+@dataclass(frozen=True, slots=True)
+class TierPolicies:
+    """One tier's policies that apply to an endpoint, in order, for each direction; `default_action` ends it (M-28)."""
+
+    name: str
+    default_action: Action
+    ingress: tuple[ResourceKey, ...] = ()
+    egress: tuple[ResourceKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyLists:
+    """An endpoint's policies by the traffic that they judge (M-33). Tiers without a policy are left out."""
+
+    untracked: tuple[TierPolicies, ...] = ()
+    pre_dnat: tuple[TierPolicies, ...] = ()
+    normal: tuple[TierPolicies, ...] = ()
+    forward: tuple[TierPolicies, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedEndpoint:
+    """The host endpoint that governs an interface, ready to be rendered. `interface` is "*" for the default of all others."""
+
+    interface: str
+    endpoint: str
+    policies: PolicyLists = PolicyLists()
+    profiles: tuple[str, ...] = ()
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """All that rendering needs. Policies and profiles are those in use; a missing profile stands as one that denies (D5)."""
+
+    endpoints: Mapping[str, ResolvedEndpoint] = field(default_factory=dict)
+    policies: Mapping[ResourceKey, Policy] = field(default_factory=dict)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    sets: Mapping[SetRef, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything that the resolved state depends on."""
+
+    scope: Scope
+    resources: Mapping[ResourceKey, Resource]
+    links: Mapping[str, Link]

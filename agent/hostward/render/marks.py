@@ -1,0 +1,58 @@
+"""The bits of the packet mark that are ours, taken from `markMask`, lowest first (D15; `enforcement.md` H-20).
+
+Pure values; any thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hostward.render.ruleset import Mark, SetMark
+
+BITS_NEEDED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """`accept`: policy accepted. `passed`: leave the tier. `source`, `destination`: a port block matched. `forwarded`: crossed
+    FORWARD. `generation`: which of two rule trees judges the packet while a change spans tables."""
+
+    accept: int
+    passed: int
+    source: int
+    destination: int
+    forwarded: int
+    generation: int
+
+    @classmethod
+    def from_mask(cls, mask: int) -> Marks:
+        """The six lowest bits of a mask. Raises ValueError when there are fewer."""
+        bits = [1 << n for n in range(32) if mask >> n & 1]
+        if len(bits) < BITS_NEEDED:
+            raise ValueError(f"markMask {mask:#x} has {len(bits)} bits, {BITS_NEEDED} are needed")
+        return cls(*bits[:BITS_NEEDED])
+
+    @property
+    def all(self) -> int:
+        """Every bit of ours."""
+        return self.accept | self.passed | self.source | self.destination | self.forwarded | self.generation
+
+
+def is_set(bit: int) -> Mark:
+    """The bits are set."""
+    return Mark(bit, bit)
+
+
+def is_clear(bit: int) -> Mark:
+    """The bits are clear."""
+    return Mark(0, bit)
+
+
+def put(bit: int) -> SetMark:
+    """Sets bits and leaves all others."""
+    return SetMark(bit, bit)
+
+
+def clear(bits: int) -> SetMark:
+    """Clears bits and leaves all others."""
+    return SetMark(0, bits)

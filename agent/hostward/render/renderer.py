@@ -1,0 +1,180 @@
+"""The whole ruleset of a resolved state; what didn't change since the last time is taken from there.
+
+Owned by the engine thread; pure but for its memory, which never changes an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Literal, TypeVar
+
+from hostward.model.nets import family as family_of
+from hostward.model.nets import set_members
+from hostward.model.resolved import Resolved, ResolvedEndpoint
+from hostward.model.resources import Policy, Profile
+from hostward.model.rules import Rule
+from hostward.model.sets import NamedPortSet, NetSet
+from hostward.render import names, roots
+from hostward.render.endpoint import filter_chains, has_pre_dnat, has_untracked, mangle_chains, raw_chains
+from hostward.render.names import Direction
+from hostward.render.options import Options
+from hostward.render.policy import Owner, net_sets, rules_chain
+from hostward.render.ruleset import Chain, Family, IPSet, Jump, Ruleset, Table, TableId, TableName
+
+Chains = dict[str, Chain]
+Value = TypeVar("Value")
+DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
+
+
+def _rules(holder: Policy | Profile, direction: Direction) -> tuple[Rule, ...]:
+    return holder.ingress_rules if direction == "ingress" else holder.egress_rules
+
+
+def _owner(holder: Policy | Profile) -> Owner:
+    if isinstance(holder, Profile):
+        return Owner(f"pro/{holder.name}", "", "pro", holder.name)
+    full = f"{holder.key.namespace}/{holder.name}" if holder.key.namespace else holder.name
+    title = names.policy_title(holder.key)
+    return Owner(title, holder.tier, title.partition("/")[0], full)
+
+
+def holders(resolved: Resolved) -> Iterator[tuple[Hashable, Policy | Profile]]:
+    """Policies and profiles in use, each with a key of its own."""
+    yield from resolved.policies.items()
+    for name, profile in resolved.profiles.items():
+        yield ("profile", name), profile
+
+
+def reachable(chains: Mapping[str, Chain], start: list[str]) -> Chains:
+    """The chains that packets can get to from these; no others are programmed (H-91)."""
+    found: Chains = {}
+    todo = list(start)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found[name] = chains[name]
+            todo += [rule.target.chain for rule in chains[name] if isinstance(rule.target, Jump)]
+    return found
+
+
+class Renderer:
+    """Renders with one set of options; other options, another renderer."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._memory: dict[Hashable, tuple[object, object]] = {}
+        self._fresh: dict[Hashable, tuple[object, object]] = {}
+
+    def render(self, resolved: Resolved) -> Ruleset:
+        """The desired state of the kernel."""
+        self._fresh = {}
+        tables = {
+            TableId(family, table): self._table(resolved, family, table)
+            for family in self._options.families
+            for table in roots.HOOKED
+        }
+        sets: dict[str, IPSet] = {}
+        for (family, _), table in tables.items():
+            sets.update(self._sets(resolved, family, table))
+        self._memory = self._fresh
+        return Ruleset(tables, sets)
+
+    def _once(self, key: Hashable, source: object, make: Callable[[], Value]) -> Value:
+        """What was made for this key from this very source, or a new one. Sources are values: the same object is the same."""
+        known = self._memory.get(key)
+        value = known[1] if known is not None and known[0] is source else make()
+        self._fresh[key] = (source, value)
+        return value  # type: ignore[return-value] # a key is only ever used with one type of value
+
+    def _table(self, resolved: Resolved, family: Family, table: TableName) -> Table:
+        options, endpoints = self._options, resolved.endpoints
+        chains: Chains = {**roots.common_chains(family, options), **roots.failsafe_chains(table, family, options)}
+        for endpoint in endpoints.values():
+            chains.update(self._once((endpoint, family, table), lambda e=endpoint: self._endpoint(e, family, table)))  # type: ignore[misc] # mypy cannot infer a lambda with a default
+        for holder in (*resolved.policies.values(), *resolved.profiles.values()):
+            for direction in DIRECTIONS:
+                chains.update(
+                    self._once(
+                        (holder, family, table, direction), lambda h=holder, d=direction: self._holder(h, d, family, table)
+                    )
+                )  # type: ignore[misc] # the same
+        chains.update(self._dispatch(endpoints, table))
+        if table == "raw":
+            chains.update(roots.raw_roots(options, untracked=any(map(has_untracked, endpoints.values()))))
+        elif table == "mangle":
+            pre_dnat = any(map(has_pre_dnat, endpoints.values()))
+            chains.update(roots.mangle_roots(options, endpoints=bool(endpoints), pre_dnat=pre_dnat))
+        else:
+            chains.update(roots.filter_roots(options, endpoints=bool(endpoints)))
+        start = [f"hw-{chain}" for chain in roots.HOOKED[table]]
+        return Table(reachable(chains, start), roots.hooks(table, options))
+
+    def _endpoint(self, endpoint: ResolvedEndpoint, family: Family, table: TableName) -> Chains:
+        make = {"raw": raw_chains, "mangle": mangle_chains, "filter": filter_chains}[table]
+        return make(endpoint, family, self._options)
+
+    def _holder(self, holder: Policy | Profile, family: Family, table: TableName) -> Chains:
+        chains: Chains = {}
+        for direction in DIRECTIONS:
+            if isinstance(holder, Policy):
+                name = names.policy_chain(holder.key, direction)
+            else:
+                name = names.profile_chain(holder.name, direction)
+            chains[name] = rules_chain(_rules(holder, direction), table, family, _owner(holder), self._options)
+        return chains
+
+    def _dispatch(self, endpoints: Mapping[str, ResolvedEndpoint], table: TableName) -> Chains:
+        options = self._options
+        if table == "filter":
+            traffics: tuple[tuple[str, str, Literal["", "fw", "wl"]], ...] = (
+                (names.FROM_ENDPOINT, names.TO_ENDPOINT, ""),
+                (names.FROM_FORWARD, names.TO_FORWARD, "fw"),
+                (names.FROM_WORKLOAD_FORWARD, names.TO_WORKLOAD_FORWARD, "wl"),
+            )
+            return {
+                chain: roots.dispatch(endpoints, direction, traffic, options)
+                for ingress, egress, traffic in traffics
+                for chain, direction in ((ingress, DIRECTIONS[0]), (egress, DIRECTIONS[1]))
+            }
+        if table == "mangle":
+            return {
+                names.FROM_ENDPOINT: roots.dispatch(
+                    {name for name, e in endpoints.items() if has_pre_dnat(e)}, "ingress", "", options
+                ),
+                names.TO_ENDPOINT: roots.dispatch(endpoints, "egress", "", options, except_workloads=True),
+            }
+        untracked = {name for name, e in endpoints.items() if has_untracked(e)}
+        return {
+            names.FROM_ENDPOINT: roots.dispatch(untracked, "ingress", "", options),
+            names.TO_ENDPOINT: roots.dispatch(untracked, "egress", "", options),
+        }
+
+    def _sets(self, resolved: Resolved, family: Family, table: Table) -> dict[str, IPSet]:
+        """The sets that the rules of one table name, filled."""
+        filled: dict[str, IPSet] = {}
+        by_name = {names.set_name(ref, family): ref for ref in resolved.sets}
+        listed: dict[str, NetSet] = {}
+        for holder in (*resolved.policies.values(), *resolved.profiles.values()):
+            listed.update(
+                self._once((holder, family, "nets"), lambda h=holder: net_sets((*h.ingress_rules, *h.egress_rules), family))
+            )  # type: ignore[misc] # mypy cannot infer a lambda with a default
+        for chain in table.chains.values():
+            for rule in chain:
+                for name in rule.uses_sets():
+                    if name in filled:
+                        continue
+                    if name in listed:
+                        members = frozenset(m for net in listed[name].nets for m in set_members(net))
+                        filled[name] = self._set("hash:net", family, members)
+                    else:
+                        ref = by_name[name]
+                        mine = frozenset(m for m in resolved.sets[ref] if family_of(m.partition(",")[0]) == family)
+                        filled[name] = self._set("hash:ip,port" if isinstance(ref, NamedPortSet) else "hash:net", family, mine)
+        return filled
+
+    def _set(self, kind: Literal["hash:net", "hash:ip,port"], family: Family, members: frozenset[str]) -> IPSet:
+        """A set outgrows `maxIpsetSize` rather than lose members: a missing one would open a Deny."""
+        room = self._options.max_set_size
+        while room < len(members):
+            room *= 2
+        return IPSet(kind, family, members, room)
