@@ -39,7 +39,8 @@ def calculate(inputs: Inputs) -> Resolved:
         name: compute.profile_or_deny(name, profiles) for e in endpoints.values() if not e.isolated for name in e.profiles
     }
     refs: set[SetRef] = set()
-    for holder in (*active.values(), *used_profiles.values()):
+    holders: list[Policy | Profile] = [*active.values(), *used_profiles.values()]
+    for holder in holders:
         for rule in (*holder.ingress_rules, *holder.egress_rules):
             refs |= rule_refs(rule)
     return Resolved(

@@ -86,13 +86,18 @@ class _Sided:
     alternatives: tuple[Match, ...]
 
 
+def of_family(wanted: Iterable[str], family: Family) -> tuple[str, ...]:
+    """The distinct CIDRs of one family, in one order, so that equal lists share a set."""
+    return tuple(sorted({net for net in wanted if nets.family(net) == family}))
+
+
 def _side(entity: Entity, side: Side, protocol: int | None, family: Family) -> _Sided | None:
     """None when the side can't match a packet of this family (R-30)."""
     header: list[Match] = []
     sets: list[Match] = []
     ports: list[Match] = []
     for wanted, negate in ((entity.nets, False), (entity.not_nets, True)):
-        mine = tuple(net for net in wanted if nets.family(net) == family)
+        mine = of_family(wanted, family)
         if wanted and (not mine or (negate and any(nets.is_catch_all(net) for net in mine))):
             return None
         if len(mine) == 1 and not header:
@@ -205,7 +210,7 @@ def net_sets(rules: Iterable[Rule], family: Family) -> dict[str, NetSet]:
     for rule in rules:
         for entity in (rule.source, rule.destination):
             for wanted in (entity.nets, entity.not_nets):
-                mine = tuple(net for net in wanted if nets.family(net) == family)
+                mine = of_family(wanted, family)
                 if mine:
                     found[set_name(NetSet(mine), family)] = NetSet(mine)
     return found

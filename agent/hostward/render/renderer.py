@@ -5,7 +5,8 @@ Owned by the engine thread; pure but for its memory, which never changes an answ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Literal, TypeVar
 
 from hostward.model.nets import family as family_of
@@ -13,7 +14,7 @@ from hostward.model.nets import set_members
 from hostward.model.resolved import Resolved, ResolvedEndpoint
 from hostward.model.resources import Policy, Profile
 from hostward.model.rules import Rule
-from hostward.model.sets import NamedPortSet, NetSet
+from hostward.model.sets import NamedPortSet, NetSet, SetRef
 from hostward.render import names, roots
 from hostward.render.endpoint import filter_chains, has_pre_dnat, has_untracked, mangle_chains, raw_chains
 from hostward.render.names import Direction
@@ -57,6 +58,25 @@ def reachable(chains: Mapping[str, Chain], start: list[str]) -> Chains:
     return found
 
 
+def used_sets(table: Table) -> set[str]:
+    """The names of the sets that a table's rules match on."""
+    return {name for chain in table.chains.values() for rule in chain for name in rule.uses_sets()}
+
+
+def filled(ref: SetRef, source: frozenset[str] | NetSet, family: Family, room: int) -> IPSet:
+    """A set with its members of one family; those of a NetSet are of one family already, once in each.
+
+    It outgrows `maxIpsetSize` rather than lose members: a missing one would open a Deny.
+    """
+    if isinstance(source, NetSet):
+        members = frozenset(member for net in source.nets for member in set_members(net))
+    else:
+        members = frozenset(m for m in source if family_of(m.partition(",")[0]) == family)
+    while room < len(members):
+        room *= 2
+    return IPSet("hash:ip,port" if isinstance(ref, NamedPortSet) else "hash:net", family, members, room)
+
+
 class Renderer:
     """Renders with one set of options; other options, another renderer."""
 
@@ -74,8 +94,9 @@ class Renderer:
             for table in roots.HOOKED
         }
         sets: dict[str, IPSet] = {}
-        for (family, _), table in tables.items():
-            sets.update(self._sets(resolved, family, table))
+        for family in self._options.families:
+            mine = (table for key, table in tables.items() if key.family == family)
+            sets.update(self._sets(resolved, family, {name for table in mine for name in used_sets(table)}))
         self._memory = self._fresh
         return Ruleset(tables, sets)
 
@@ -89,15 +110,10 @@ class Renderer:
     def _table(self, resolved: Resolved, family: Family, table: TableName) -> Table:
         options, endpoints = self._options, resolved.endpoints
         chains: Chains = {**roots.common_chains(family, options), **roots.failsafe_chains(table, family, options)}
-        for endpoint in endpoints.values():
-            chains.update(self._once((endpoint, family, table), lambda e=endpoint: self._endpoint(e, family, table)))  # type: ignore[misc] # mypy cannot infer a lambda with a default
-        for holder in (*resolved.policies.values(), *resolved.profiles.values()):
-            for direction in DIRECTIONS:
-                chains.update(
-                    self._once(
-                        (holder, family, table, direction), lambda h=holder, d=direction: self._holder(h, d, family, table)
-                    )
-                )  # type: ignore[misc] # the same
+        for interface, endpoint in endpoints.items():
+            chains.update(self._once((interface, family, table), endpoint, partial(self._endpoint, endpoint, family, table)))
+        for key, holder in holders(resolved):
+            chains.update(self._once((key, family, table), holder, partial(self._holder, holder, family, table)))
         chains.update(self._dispatch(endpoints, table))
         if table == "raw":
             chains.update(roots.raw_roots(options, untracked=any(map(has_untracked, endpoints.values()))))
@@ -149,32 +165,18 @@ class Renderer:
             names.TO_ENDPOINT: roots.dispatch(untracked, "egress", "", options),
         }
 
-    def _sets(self, resolved: Resolved, family: Family, table: Table) -> dict[str, IPSet]:
-        """The sets that the rules of one table name, filled."""
-        filled: dict[str, IPSet] = {}
-        by_name = {names.set_name(ref, family): ref for ref in resolved.sets}
-        listed: dict[str, NetSet] = {}
-        for holder in (*resolved.policies.values(), *resolved.profiles.values()):
-            listed.update(
-                self._once((holder, family, "nets"), lambda h=holder: net_sets((*h.ingress_rules, *h.egress_rules), family))
-            )  # type: ignore[misc] # mypy cannot infer a lambda with a default
-        for chain in table.chains.values():
-            for rule in chain:
-                for name in rule.uses_sets():
-                    if name in filled:
-                        continue
-                    if name in listed:
-                        members = frozenset(m for net in listed[name].nets for m in set_members(net))
-                        filled[name] = self._set("hash:net", family, members)
-                    else:
-                        ref = by_name[name]
-                        mine = frozenset(m for m in resolved.sets[ref] if family_of(m.partition(",")[0]) == family)
-                        filled[name] = self._set("hash:ip,port" if isinstance(ref, NamedPortSet) else "hash:net", family, mine)
-        return filled
-
-    def _set(self, kind: Literal["hash:net", "hash:ip,port"], family: Family, members: frozenset[str]) -> IPSet:
-        """A set outgrows `maxIpsetSize` rather than lose members: a missing one would open a Deny."""
-        room = self._options.max_set_size
-        while room < len(members):
-            room *= 2
-        return IPSet(kind, family, members, room)
+    def _sets(self, resolved: Resolved, family: Family, wanted: Iterable[str]) -> dict[str, IPSet]:
+        """The sets that the rules of one family name, filled."""
+        sources: dict[str, tuple[SetRef, frozenset[str] | NetSet]] = {
+            names.set_name(ref, family): (ref, members) for ref, members in resolved.sets.items()
+        }
+        for key, holder in holders(resolved):
+            rules = (*holder.ingress_rules, *holder.egress_rules)
+            listed = self._once((key, family, "nets"), holder, partial(net_sets, rules, family))
+            sources.update((name, (ref, ref)) for name, ref in listed.items())
+        return {
+            name: self._once(
+                (name, "set"), sources[name][1], partial(filled, *sources[name], family, self._options.max_set_size)
+            )
+            for name in wanted
+        }
