@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from hostward.render.ruleset import Chain, Family, Hook, IPSet, Rule, SetType, TableId
+from hostward.render.ruleset import Chain, Family, Hook, IPSet, Rule, TableId
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A rule in the kernel that is none of the rules we know: opaque, compared by its content. `ours`: it jumps to our chains."""
+    """A rule in the kernel that is none of those we know: opaque, compared by its content. `ours`: it jumps to our chains."""
 
     content: bytes
     ours: bool = False
@@ -34,9 +34,12 @@ class ActualTable:
 
 @dataclass(frozen=True, slots=True)
 class ActualSet:
-    """An own set in the kernel. `members` is None when only its header was read."""
+    """An own set in the kernel. `members` is None when only its header was read.
 
-    type: SetType
+    `type` is a SetType, or another text when somebody made the set with a type or options that we never use.
+    """
+
+    type: str
     family: Family
     max_members: int
     members: frozenset[str] | None
@@ -93,7 +96,7 @@ Step = TableEdit | CreateSet | UpdateSet | ReplaceSet | DestroySet
 
 
 class KernelError(Exception):
-    """The kernel or a tool refused. `step` says at what, `retry` whether the same may succeed soon (a lost race, a busy lock)."""
+    """The kernel or a tool refused. `step`: at what; `retry`: the same may succeed soon (a lost race, a busy lock)."""
 
     def __init__(self, message: str, *, step: Step | None = None, retry: bool = False) -> None:
         super().__init__(message)
