@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from hostward.model.failsafe import FailsafePort
+from hostward.model.nets import parse_net
+from hostward.model.rules import TCP
+from hostward.model.settings import Settings
 from hostward.render.marks import Marks
 from hostward.render.ruleset import Family
+
+KernelAllow = Literal["ACCEPT", "RETURN"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +24,8 @@ class Options:
     families: tuple[Family, ...] = (4, 6)
     workload_prefixes: tuple[str, ...] = ("cali",)
     forward_all: bool = True
-    filter_allow: Literal["ACCEPT", "RETURN"] = "ACCEPT"
-    mangle_allow: Literal["ACCEPT", "RETURN"] = "ACCEPT"
+    filter_allow: KernelAllow = "ACCEPT"
+    mangle_allow: KernelAllow = "ACCEPT"
     filter_reject: bool = False
     drop_invalid: bool = True
     failsafe_in: tuple[FailsafePort, ...] = ()
@@ -27,3 +33,30 @@ class Options:
     log_prefix: str = "calico-packet"
     log_limit: tuple[str, int] | None = None
     max_set_size: int = 1_048_576
+
+
+def _allow(word: str) -> KernelAllow:
+    return "RETURN" if word == "Return" else "ACCEPT"
+
+
+def options(settings: Settings, datastore: Iterable[tuple[str, int]]) -> Options:
+    """The options that settings mean; `datastore` are the addresses and ports that the agent itself must reach (D8)."""
+    peers = tuple(
+        FailsafePort(TCP, port, net) for address, port in sorted(datastore) if (net := parse_net(address)) is not None
+    )
+    rate = settings.log_action_rate_limit
+    return Options(
+        marks=Marks.from_mask(settings.mark_mask),
+        families=(4, 6) if settings.ipv6_support else (4,),
+        workload_prefixes=settings.interface_prefix,
+        forward_all=settings.host_forward_policy == "All",
+        filter_allow=_allow(settings.iptables_filter_allow_action),
+        mangle_allow=_allow(settings.iptables_mangle_allow_action),
+        filter_reject=settings.iptables_filter_deny_action == "Reject",
+        drop_invalid=not settings.disable_conntrack_invalid_check,
+        failsafe_in=settings.failsafe_inbound_host_ports,
+        failsafe_out=(*settings.failsafe_outbound_host_ports, *peers),
+        log_prefix=settings.log_prefix,
+        log_limit=(rate, settings.log_action_rate_limit_burst) if rate else None,
+        max_set_size=settings.max_ipset_size,
+    )

@@ -1,0 +1,137 @@
+"""From stored bytes to resources in force: what is understood, what older version stays instead, when to freeze (D4, D12).
+
+Knows no kernel. Engine thread only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hostward.datastore.feed import Stored
+from hostward.engine.mailbox import Batch
+from hostward.engine.memory import Memory
+from hostward.model import keys
+from hostward.model.decode import Problem, decode
+from hostward.model.keys import ResourceKey
+from hostward.model.resources import ClusterInformation, Resource
+
+CLUSTER = ResourceKey("ClusterInformation", "", "default")
+GUID_FACT = "clusterGUID"
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """An object that isn't wholly understood, why, and whether its last understood version is in force instead."""
+
+    key: ResourceKey
+    problems: tuple[Problem, ...]
+    older_in_force: bool
+
+
+class Intake:
+    """Follows the datastore. `objects` is all that it holds now; `in_force` what the agent goes by.
+
+    While `frozen` names a reason, `in_force` stands still, whatever the datastore says. `always_ready`: the store has no
+    cluster to be confused about (`dir:`). `accepted_guid`: the setting that names another cluster to accept.
+    """
+
+    def __init__(self, memory: Memory, *, accepted_guid: str = "", always_ready: bool = False) -> None:
+        self._memory = memory
+        self._accepted_guid = accepted_guid
+        self._always_ready = always_ready
+        self.objects: dict[str, Stored] = {}
+        self.in_force: dict[ResourceKey, Resource] = {}
+        self.aside: dict[ResourceKey, SetAside] = {}
+        self.frozen: str | None = "no complete snapshot of the datastore yet"
+        self._complete = False
+        self._pending: set[str] = set()
+
+    def take(self, batch: Batch) -> dict[ResourceKey, Resource | None]:
+        """Follows a batch; the changes to what is in force."""
+        if batch.snapshot:
+            new = {key: stored for key, stored in batch.objects.items() if stored is not None}
+            self._pending |= {key for key in self.objects.keys() | new.keys() if self.objects.get(key) != new.get(key)}
+            if not self._complete:
+                self._pending |= self._memory.understood.keys()
+            self.objects, self._complete = new, True
+        else:
+            for key, stored in batch.objects.items():
+                if stored is None:
+                    self.objects.pop(key, None)
+                else:
+                    self.objects[key] = stored
+            self._pending |= batch.objects.keys()
+        self.frozen = self._reason_to_freeze()
+        if self.frozen is not None:
+            return {}
+        pending, self._pending = self._pending, set()
+        return self._adopt(pending)
+
+    def _reason_to_freeze(self) -> str | None:
+        if not self._complete:
+            return "no complete snapshot of the datastore yet"
+        if self._always_ready:
+            return None
+        stored = self.objects.get(keys.path(CLUSTER))
+        if stored is None:
+            return "ClusterInformation is missing: the datastore is empty, wrong or half restored"
+        cluster = decode(CLUSTER, stored.value).value
+        if not isinstance(cluster, ClusterInformation) or not cluster.ready:
+            return "ClusterInformation does not say datastoreReady: true"
+        trusted = self._memory.facts.get(GUID_FACT, "")
+        if cluster.guid not in (trusted, self._accepted_guid) and trusted:
+            return (
+                f"clusterGUID is {cluster.guid or 'empty'}, but this host trusts {trusted}: "
+                "another cluster's datastore? Set clusterGUID to accept it"
+            )
+        if cluster.guid and cluster.guid != trusted:
+            self._memory.note(GUID_FACT, cluster.guid)
+        return None
+
+    def _adopt(self, pending: set[str]) -> dict[ResourceKey, Resource | None]:
+        changes: dict[ResourceKey, Resource | None] = {}
+        remember: dict[str, bytes | None] = {}
+        for path in pending:
+            key = keys.parse(path)
+            if key is None:
+                if path in self._memory.understood:
+                    remember[path] = None
+                continue
+            value = self._understand(key, path, self.objects.get(path), remember)
+            if value != self.in_force.get(key):
+                changes[key] = value
+                if value is None:
+                    self.in_force.pop(key, None)
+                else:
+                    self.in_force[key] = value
+        if remember:
+            self._memory.remember(remember)
+        return changes
+
+    def _understand(
+        self, key: ResourceKey, path: str, stored: Stored | None, remember: dict[str, bytes | None]
+    ) -> Resource | None:
+        """The value to go by for one object (D4)."""
+        self.aside.pop(key, None)
+        if stored is None:
+            if path in self._memory.understood:
+                remember[path] = None
+            return None
+        decoded = decode(key, stored.value)
+        if not decoded.problems:
+            if decoded.value is not None and self._memory.understood.get(path) != stored.value:
+                remember[path] = stored.value
+            return decoded.value
+        older = self._older(key, path)
+        self.aside[key] = SetAside(key, decoded.problems, older is not None)
+        return older if older is not None else decoded.value
+
+    def _older(self, key: ResourceKey, path: str) -> Resource | None:
+        remembered = self._memory.understood.get(path)
+        return decode(key, remembered).value if remembered is not None else None
+
+    def configuration(self, name: str) -> Mapping[str, object] | None:
+        """The spec of a FelixConfiguration in force, None if there is none."""
+        resource = self.in_force.get(ResourceKey("FelixConfiguration", "", name))
+        return getattr(resource, "spec", None)
