@@ -155,7 +155,7 @@ class IPSets:
     def _replace(self, step: ReplaceSet) -> None:
         temporary = self._filled(step)
         try:
-            self._request(wire.SWAP, wire.renamed(temporary, step.name))
+            self._request(wire.SWAP, wire.renamed(step.name, temporary))
         except RefusedError as refused:
             raise _error(f"set {step.name}: cannot be replaced", refused, step) from refused
         finally:
