@@ -21,6 +21,7 @@ V1_NAME_ANNOTATION: Final = "hostward/v1-name"
 TIER_LABEL: Final = "projectcalico.org/tier"
 POLICY_KINDS: Final = frozenset(("GlobalNetworkPolicy", "NetworkPolicy", "StagedGlobalNetworkPolicy", "StagedNetworkPolicy"))
 _KEPT_METADATA: Final = ("name", "namespace", "labels", "annotations")
+_EXPONENT_FROM: Final = 1e21  # Go writes numbers from here on with an exponent
 _RULE_LISTS: Final = ("ingress", "egress")
 
 
@@ -88,7 +89,7 @@ def _tidy(value: Any) -> Any:
         return {name: _tidy(item) for name, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_tidy(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXPONENT_FROM else value
 
 
 def created(document: Mapping[str, Any], uid: str, at: str) -> Document:
@@ -117,12 +118,13 @@ def _metadata(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def annotation(document: Mapping[str, Any], name: str) -> str:
     """An annotation of a stored document, "" if it has none."""
-    value = (_metadata(document).get("annotations") or {}).get(name)
+    notes = _metadata(document).get("annotations")
+    value = notes.get(name) if isinstance(notes, dict) else None
     return value if isinstance(value, str) else ""
 
 
 def shown(key: ResourceKey, name: str, document: Mapping[str, Any], revision: str) -> Document:
-    """A stored document as `get` shows it: `name` is the real one (A.3), without the annotation that holds it; with its revision.
+    """A stored document as `get` shows it: under its real name (A.3), without the annotation that holds it, with its revision.
 
     A policy without a tier label has that of the default tier (A.2). Odd shapes are shown as they are.
     """

@@ -203,7 +203,8 @@ def _families_agree(rule: dict[str, Any], path: str, report: Report) -> None:
             first = family
 
 
-def _ip_version(value: Any, path: str, report: Report) -> None:
+def ip_version(value: Any, path: str, report: Report) -> None:
+    """4 or 6."""
     if isinstance(value, bool) or not isinstance(value, int) or value not in (4, 6):
         report(path, f"{shown(value)} is no IP version: expected 4 or 6")
 
@@ -211,7 +212,7 @@ def _ip_version(value: Any, path: str, report: Report) -> None:
 _RULE: Final = fields(
     {
         "action": one_of(*(action.value for action in Action)),
-        "ipVersion": _ip_version,
+        "ipVersion": ip_version,
         "protocol": protocol,
         "notProtocol": protocol,
         "icmp": _ICMP,
