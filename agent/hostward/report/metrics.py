@@ -1,0 +1,228 @@
+"""The agent's own metrics, `hostward_...`: what the engine and the feeds tell, and how a scrape reads it.
+
+Whoever knows something calls one method here; nobody waits for anybody. Felix's names for the same facts are in
+`felix_metrics`. Any thread.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Final
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+
+from hostward.render.ruleset import FAMILIES, TABLES, Family, TableId
+from hostward.report.counters import Drop
+from hostward.report.felix_metrics import FelixMetrics
+from hostward.report.sizes import DATASTORE_STATES, Activity, Cluster, DatastoreState, SetsSize, TableSize
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotations. `_created` series would double the number of series and say nothing
+
+_APPLY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_CHECK_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_LOCK_BUCKETS: Final = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60)
+
+
+class Metrics:
+    """All metrics of one agent, in a registry of their own."""
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        node: str,
+        clock: Callable[[], float] = time.monotonic,
+        process: bool = True,
+        felix: bool = True,
+        log_counts: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0),
+    ) -> None:
+        """`log_counts` gives, at each scrape, the log lines dropped, failed and folded since the start."""
+        self.registry = registry = CollectorRegistry(auto_describe=False)
+        self._clock = clock
+        self._contact = clock()
+        self._drops: Mapping[Drop, int] = {}
+        self._log_counts = log_counts
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"hostward_{name}", text, labels, registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"hostward_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"hostward_{name}", text, registry=registry, buckets=buckets)
+
+        self._applied = gauge("applied_revision", "Datastore revision whose every effect is in the kernel.")
+        self._desired = gauge("desired_revision", "Newest datastore revision received.")
+        self._apply_seconds = histogram(
+            "apply_seconds", "Time from taking a batch of changes to the kernel holding it.", _APPLY_BUCKETS
+        )
+        self._apply_failures = counter("apply_failures", "Rounds that left something to be tried again.")
+        self._repairs = counter(
+            "repairs", "Tables and sets that others changed and the agent put right.", "table", "ip_version"
+        )
+        self._set_aside = gauge("objects_set_aside", "Stored objects that are not wholly understood.", "kind")
+        age = gauge("datastore_contact_age_seconds", "Time since the datastore last confirmed that nothing newer was missed.")
+        age.set_function(lambda: self._clock() - self._contact)
+        self._state = gauge("datastore_state", "1 for the state that the connection to the datastore is in.", "state")
+        self._frozen = gauge("frozen", "1 while the kernel state is deliberately kept as it is, for this reason.", "reason")
+        self._chains = gauge("chains", "Own chains.", "table", "ip_version")
+        self._rules = gauge("rules", "Own rules, in own chains and in the kernel's.", "table", "ip_version")
+        self._sets = gauge("sets", "Own kernel sets.", "ip_version")
+        self._members = gauge("set_members", "Members of own kernel sets.", "ip_version")
+        self._check_interval = gauge("drift_check_interval_seconds", "Present interval between checks for tampering.")
+        self._check_seconds = histogram("drift_check_seconds", "Time that one check for tampering took.", _CHECK_BUCKETS)
+        self._lock_wait = histogram("lock_wait_seconds", "Time waited for the xtables lock.", _LOCK_BUCKETS)
+        self._link_resyncs = counter("link_resyncs", "Full listings of the host's interfaces.")
+        self._link_overruns = counter("link_overruns", "Times that the kernel dropped interface messages for us.")
+        self._endpoints = gauge("active_endpoints", "Interfaces that a host endpoint governs.")
+        self._policies = gauge("active_policies", "Policies in force on this host.")
+        self._active_sets = gauge("active_sets", "Selector and named-port sets in use on this host.")
+        build = gauge("build_info", "1, with the versions that run.", "version", "python")
+        build.labels(version, platform.python_version()).set(1)
+
+        self._seen_kinds: set[str] = set()
+        self._seen_reasons: set[str] = set()
+        self._is_first_apply = True
+        self.felix = FelixMetrics(node, clock, lambda: self._log_counts()[:2])
+        registry.register(_FromOutside(self))
+        if felix:
+            registry.register(self.felix)
+        if process:
+            prometheus_client.ProcessCollector(registry=registry)
+            prometheus_client.GCCollector(registry=registry)
+        self._start()
+
+    def _start(self) -> None:
+        """Series exist from the first scrape on, so that an alert on them can tell 0 from absent."""
+        for family in FAMILIES:
+            for table in (*TABLES, "sets"):
+                self._repairs.labels(table, str(family))
+        self.datastore("waiting")
+
+    def text(self) -> bytes:
+        """All series in Prometheus's text format 0.0.4 (OpenMetrics would forbid Felix's names, `observability.md` 5.2)."""
+        return generate_latest(self.registry)
+
+    # --- the datastore -------------------------------------------------------------------------------------------------
+    def received(self, revision: int, updates: Mapping[str, int] | None = None) -> None:
+        """A revision came in whole, with so many changed objects per kind."""
+        self._desired.set(revision)
+        self.felix.received(updates or {})
+
+    def datastore(self, state: DatastoreState) -> None:
+        """The connection's state changed."""
+        for each in DATASTORE_STATES:
+            self._state.labels(each).set(each == state)
+        self.felix.datastore(state)
+
+    def contact(self) -> None:
+        """The datastore has just confirmed that nothing newer was missed."""
+        self._contact = self._clock()
+
+    def contact_age(self) -> float:
+        """Seconds since the last confirmed contact, or since the start."""
+        return self._clock() - self._contact
+
+    def set_aside(self, kinds: Mapping[str, int]) -> None:
+        """How many objects of each kind are set aside now (D4)."""
+        self._seen_kinds.update(kinds)
+        for kind in self._seen_kinds:
+            self._set_aside.labels(kind).set(kinds.get(kind, 0))
+
+    def cluster(self, cluster: Cluster) -> None:
+        """How many objects the datastore holds now."""
+        self.felix.cluster = cluster
+
+    def frozen(self, reasons: Collection[str]) -> None:
+        """Why the kernel state is kept as it is (D12); empty when it isn't."""
+        self._seen_reasons.update(reasons)
+        for reason in self._seen_reasons:
+            self._frozen.labels(reason).set(reason in reasons)
+
+    # --- the engine ----------------------------------------------------------------------------------------------------
+    def calculated(self, seconds: float) -> None:
+        """One batch went through the calculation."""
+        self.felix.calculated.observe(seconds)
+
+    def applied(self, revision: int, seconds: float | None = None) -> None:
+        """Everything up to `revision` is in the kernel; the round took `seconds`, None if there was nothing to do."""
+        self._applied.set(revision)
+        if seconds is not None:
+            self._apply_seconds.observe(seconds)
+            self.felix.applied(seconds, first=self._is_first_apply)
+            self._is_first_apply = False
+
+    def apply_failed(self, seconds: float) -> None:
+        """A round of `seconds` left something to be tried again."""
+        self._apply_seconds.observe(seconds)
+        self._apply_failures.inc()
+        self.felix.failures.add()
+
+    def sizes(self, tables: Mapping[TableId, TableSize], sets: Mapping[Family, SetsSize], activity: Activity) -> None:
+        """What the kernel now holds of ours, and what is in force."""
+        for table, size in tables.items():
+            self._chains.labels(table.name, str(table.family)).set(size.chains)
+            self._rules.labels(table.name, str(table.family)).set(size.rules)
+        for family, held in sets.items():
+            self._sets.labels(str(family)).set(held.sets)
+            self._members.labels(str(family)).set(held.members)
+        self._endpoints.set(activity.endpoints)
+        self._policies.set(activity.policies)
+        self._active_sets.set(activity.sets)
+        self.felix.sizes(tables, sets, activity)
+
+    def repaired(self, table: TableId, count: int = 1) -> None:
+        """Tampering with a table was put right."""
+        self._repairs.labels(table.name, str(table.family)).inc(count)
+
+    def repaired_sets(self, family: Family, count: int = 1) -> None:
+        """Tampering with so many sets was put right."""
+        self._repairs.labels("sets", str(family)).inc(count)
+
+    def dropped(self, totals: Mapping[Drop, int]) -> None:
+        """The growing totals of dropped packets, as `counters.drops` gives them; replaces those before."""
+        self._drops = dict(totals)
+
+    def drift_checked(self, seconds: float, interval: float) -> None:
+        """A check for tampering took `seconds`; the next one is `interval` seconds away."""
+        self._check_seconds.observe(seconds)
+        self._check_interval.set(interval)
+
+    def lock_waited(self, seconds: float, retries: int = 0) -> None:
+        """The xtables lock was had after so many seconds and failed attempts."""
+        self._lock_wait.observe(seconds)
+        self.felix.lock_waits.observe(seconds)
+        self.felix.lock_retries.add(retries, "4")
+
+    # --- interfaces ----------------------------------------------------------------------------------------------------
+    def links_listed(self) -> None:
+        """All interfaces were listed again."""
+        self._link_resyncs.inc()
+
+    def links_overrun(self) -> None:
+        """Messages about interfaces were lost."""
+        self._link_overruns.inc()
+
+
+class _FromOutside:
+    """Series whose values others keep."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """The families, with their present values."""
+        labels = ("interface", "direction", "reason")
+        dropped = CounterMetricFamily("hostward_dropped_packets", "Packets dropped by host endpoints.", labels=labels)
+        for drop, packets in sorted(self._metrics._drops.items()):
+            dropped.add_metric(drop, packets)
+        yield dropped
+        lost, failed, folded = self._metrics._log_counts()
+        yield CounterMetricFamily("hostward_logs_dropped", "Log lines that found no room.", value=lost)
+        yield CounterMetricFamily("hostward_log_errors", "Log lines that could not be written.", value=failed)
+        yield CounterMetricFamily("hostward_logs_folded", "Repeated log lines that another stands for.", value=folded)

@@ -1,0 +1,265 @@
+"""Metrics: names and units that operators and the contract rely on, and totals that never go down."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from hostward.render.ruleset import DROP, Hook, Rule, Table, TableId
+from hostward.report.counters import CounterKey, Drop, Monotonic, drops, readings
+from hostward.report.metrics import Metrics
+from hostward.report.quantiles import Quantiles
+from hostward.report.sizes import Activity, Cluster, SetsSize, TableSize
+
+FILTER4 = TableId(4, "filter")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def metrics(clock: Clock) -> Metrics:
+    return Metrics(version="9.9", node="w1", clock=clock, log_counts=lambda: (1, 2, 3))
+
+
+def scrape(metrics: Metrics) -> dict[str, float]:
+    """Series as `name{label="value"}` to value."""
+    found = {}
+    for line in metrics.text().decode().splitlines():
+        if not line.startswith("#"):
+            series, _, value = line.rpartition(" ")
+            assert series not in found
+            found[series] = float(value)
+    return found
+
+
+# Every non-Go, non-BPF name of the dashboards and checks that operators have (observability.md 5.1, 5.3; L-41).
+FELIX_NAMES = """
+felix_active_local_endpoints felix_active_local_policies felix_active_local_selectors felix_active_local_tags
+felix_cluster_num_hosts felix_cluster_num_host_endpoints felix_cluster_num_workload_endpoints felix_cluster_num_policies
+felix_cluster_num_profiles felix_cluster_num_tiers felix_calc_graph_output_events felix_resync_state felix_resyncs_started
+felix_calc_graph_update_time_seconds_sum felix_calc_graph_update_time_seconds_count
+felix_int_dataplane_failures felix_int_dataplane_apply_time_seconds_sum felix_int_dataplane_apply_time_seconds_count
+felix_int_dataplane_msg_batch_size_sum felix_int_dataplane_iface_msg_batch_size_sum felix_int_dataplane_addr_msg_batch_size_sum
+felix_int_dataplane_initial_resync_time_seconds felix_iptables_restore_calls felix_iptables_restore_errors
+felix_iptables_save_calls felix_iptables_save_errors felix_iptables_lock_acquire_secs_sum felix_ipsets_total felix_ipset_calls
+felix_ipset_errors felix_ipset_lines_executed felix_exec_time_micros_sum felix_logs_dropped felix_log_errors
+"""
+
+
+def test_contract_names_exist_from_the_first_scrape(metrics):
+    found = scrape(metrics)
+    assert found["hostward_applied_revision"] == 0
+    assert found["hostward_desired_revision"] == 0
+    assert found['hostward_repairs_total{ip_version="6",table="raw"}'] == 0
+    assert found['hostward_build_info{python="' + __import__("platform").python_version() + '",version="9.9"}'] == 1
+    assert found['felix_host{host="w1"}'] == 1
+    for name in FELIX_NAMES.split():
+        assert name in found
+    assert "process_resident_memory_bytes" in found
+    assert not [name for name in found if "_created" in name]
+    assert not [
+        name for name in found if name.startswith("felix_") and name.split("{")[0].endswith("_total") and "ipsets" not in name
+    ]
+
+
+def test_the_text_is_valid_and_every_family_says_what_it_is(metrics):
+    metrics.received(1, {"HostEndpoint": 1})
+    metrics.frozen({'odd"reason\n'})
+    for family in text_string_to_metric_families(metrics.text().decode()):
+        if family.samples:
+            assert family.documentation
+        assert family.type in ("gauge", "counter", "histogram", "summary", "unknown")
+
+
+def test_revisions_are_exact_to_many_digits(metrics):
+    metrics.received(123456789012345)
+    metrics.applied(123456789012344, 0.2)
+    found = scrape(metrics)
+    assert found["hostward_desired_revision"] == 123456789012345
+    assert found["hostward_applied_revision"] == 123456789012344
+
+
+def test_applies_and_failures(metrics):
+    metrics.applied(5, 3.0)
+    metrics.applied(6, 0.004)
+    metrics.applied(7)
+    metrics.apply_failed(0.5)
+    found = scrape(metrics)
+    assert found["hostward_applied_revision"] == 7
+    assert found["hostward_apply_seconds_count"] == 3
+    assert found["hostward_apply_failures_total"] == found["felix_int_dataplane_failures"] == 1
+    assert found["felix_int_dataplane_initial_resync_time_seconds"] == 3.0
+    assert found["felix_int_dataplane_apply_time_seconds_count"] == 1
+    assert found['felix_int_dataplane_apply_time_seconds{quantile="0.99"}'] == 0.004
+
+
+def test_contact_age_is_computed_at_the_scrape(metrics, clock):
+    clock.now += 7
+    assert scrape(metrics)["hostward_datastore_contact_age_seconds"] == 7  # never contacted: since the start
+    metrics.contact()
+    clock.now += 2
+    assert scrape(metrics)["hostward_datastore_contact_age_seconds"] == metrics.contact_age() == 2
+
+
+def test_datastore_states(metrics):
+    for state, number in (("resync", 2), ("in-sync", 3), ("lost", 1), ("resync", 2), ("resync", 2), ("in-sync", 3)):
+        metrics.datastore(state)
+        found = scrape(metrics)
+        states = {name: value for name, value in found.items() if name.startswith("hostward_datastore_state")}
+        assert [name for name, value in states.items() if value] == [f'hostward_datastore_state{{state="{state}"}}']
+        assert found["felix_resync_state"] == number
+    assert found["felix_resyncs_started"] == 2
+
+
+def test_what_is_gone_goes_to_zero(metrics):
+    metrics.set_aside({"GlobalNetworkPolicy": 2, "Tier": 1})
+    metrics.set_aside({"Tier": 1})
+    metrics.frozen({"not-ready"})
+    metrics.frozen(())
+    metrics.dropped({Drop("eth0", "ingress", "no-policy"): 4})
+    metrics.dropped({Drop("eth1", "egress", "invalid"): 5})
+    found = scrape(metrics)
+    assert found['hostward_objects_set_aside{kind="GlobalNetworkPolicy"}'] == 0
+    assert found['hostward_objects_set_aside{kind="Tier"}'] == 1
+    assert found['hostward_frozen{reason="not-ready"}'] == 0
+    assert found['hostward_dropped_packets_total{direction="egress",interface="eth1",reason="invalid"}'] == 5
+    assert not any("eth0" in name for name in found)
+
+
+def test_sizes_are_the_same_under_both_names(metrics):
+    metrics.sizes({FILTER4: TableSize(3, 40)}, {4: SetsSize(2, 10), 6: SetsSize(1, 0)}, Activity(5, 6, 7))
+    metrics.cluster(Cluster(hosts=9))
+    found = scrape(metrics)
+    assert (
+        found['hostward_rules{ip_version="4",table="filter"}']
+        == found['felix_iptables_rules{ip_version="4",table="filter"}']
+        == 40
+    )
+    assert found['hostward_chains{ip_version="4",table="filter"}'] == 3
+    assert found['felix_ipsets_calico{ip_version="inet"}'] == found['hostward_sets{ip_version="4"}'] == 2
+    assert found["felix_ipsets_total"] == 3
+    assert found['hostward_set_members{ip_version="4"}'] == 10
+    assert (
+        found["felix_active_local_endpoints"],
+        found["felix_active_local_policies"],
+        found["felix_active_local_selectors"],
+    ) == (5, 6, 7)
+    assert found["felix_cluster_num_hosts"] == 9
+
+
+def test_all_the_other_calls(metrics):
+    metrics.repaired(FILTER4)
+    metrics.repaired_sets(6, 2)
+    metrics.drift_checked(0.02, 1.5)
+    metrics.lock_waited(0.2, 4)
+    metrics.links_listed()
+    metrics.links_overrun()
+    metrics.calculated(0.1)
+    metrics.received(1, {"Tier": 3})
+    metrics.felix.restored(FILTER4, 12, 0.5, ok=False)
+    metrics.felix.saved(ok=False)
+    metrics.felix.sets_written(2, 30, ok=False)
+    metrics.felix.batch({"Tier": 3}, links=1, addresses=2)
+    found = scrape(metrics)
+    for name, value in {
+        'hostward_repairs_total{ip_version="4",table="filter"}': 1,
+        'hostward_repairs_total{ip_version="6",table="sets"}': 2,
+        "hostward_drift_check_interval_seconds": 1.5,
+        "hostward_drift_check_seconds_sum": 0.02,
+        "hostward_lock_wait_seconds_sum": 0.2,
+        'felix_iptables_lock_retries{version="4"}': 4,
+        "hostward_link_resyncs_total": 1,
+        "hostward_link_overruns_total": 1,
+        'felix_calc_graph_updates_processed{type="Tier"}': 3,
+        "felix_iptables_restore_errors": 1,
+        "felix_iptables_save_errors": 1,
+        "felix_ipset_errors": 1,
+        "felix_ipset_lines_executed": 30,
+        'felix_iptables_lines_executed{ip_version="4",table="filter"}': 12,
+        'felix_int_dataplane_messages{type="Tier"}': 3,
+        "felix_exec_time_micros_sum": 500000,
+        "hostward_logs_dropped_total": 1,
+        "hostward_log_errors_total": 2,
+        "hostward_logs_folded_total": 3,
+        "felix_logs_dropped": 1,
+    }.items():
+        assert found[name] == pytest.approx(value), name
+
+
+def test_felix_names_and_process_metrics_can_be_switched_off():
+    found = scrape(Metrics(version="1", node="w1", felix=False, process=False))
+    assert all(name.startswith("hostward_") for name in found)
+
+
+def test_quantiles_slide(clock):
+    summary = Quantiles(clock, window=10)
+    for number in range(1, 101):
+        summary.observe(number)
+    assert summary.read() == (100, 5050, {0.5: 50, 0.9: 90, 0.99: 99})
+    clock.now += 11
+    count, total, quantiles = summary.read()
+    assert (count, total) == (100, 5050)
+    assert all(math.isnan(value) for value in quantiles.values())
+    summary.observe(3)
+    assert summary.read()[2] == {0.5: 3, 0.9: 3, 0.99: 3}
+
+
+def test_totals_survive_counters_that_start_again():
+    totals: Monotonic[str] = Monotonic()
+    for reading in (5, 7, 2, 2, 10):
+        totals.observe({"a": reading})
+    assert totals.totals() == {"a": 7 + 2 + 0 + 8}
+    totals.restarted(["a"])
+    totals.observe({"a": 11})
+    assert totals.totals() == {"a": 17 + 11}
+    totals.observe({})
+    totals.observe({"a": 11})
+    assert totals.totals() == {"a": 28 + 11}
+
+
+def test_totals_of_what_is_gone_are_bounded():
+    totals: Monotonic[int] = Monotonic(max_absent=5)
+    for number in range(100):
+        totals.observe({number: 1, -1: number})
+    assert len(totals.totals()) <= 7
+    assert totals.totals()[-1] == 99
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(0, 9))))
+def test_totals_never_go_down(observations):
+    totals: Monotonic[str] = Monotonic()
+    before: dict[str, int] = {}
+    for observation in observations:
+        totals.observe(observation)
+        now = totals.totals()
+        assert all(now[key] >= value for key, value in before.items())
+        assert all(now[key] >= value for key, value in observation.items())
+        before = now
+
+
+def test_drops_are_summed_over_chains_and_tables():
+    drop, other = Rule((), DROP, counter="drop eth0 ingress no-policy"), Rule((), DROP)
+    table = Table({"hw-a": (drop, other, drop), "hw-b": (drop,), "hw-c": (drop,)}, {"INPUT": Hook()})
+    counted = {"hw-a": ((1, 60), (100, 60), (2, 60)), "hw-b": ((4, 60),), "hw-c": ((1, 1), (2, 2)), "hw-x": ((9, 9),)}
+    found = readings(FILTER4, table, counted)
+    assert found == {
+        CounterKey(FILTER4, "hw-a", "drop eth0 ingress no-policy"): 3,
+        CounterKey(FILTER4, "hw-b", "drop eth0 ingress no-policy"): 4,
+    }
+    found[CounterKey(FILTER4, "hw-a", "failsafe")] = 7
+    assert drops(found) == {Drop("eth0", "ingress", "no-policy"): 7}
