@@ -61,4 +61,4 @@ class Feed(Protocol):
         """Feeds the sink until `stop` is set. Trouble with the store is reported and retried, never raised."""
 
     def peers(self) -> tuple[tuple[str, int], ...]:
-        """The store's own addresses and ports (IP texts, names resolved), for automatic failsafes (D8); last known ones kept."""
+        """The store's own addresses and ports (IP texts, names resolved), for automatic failsafes (D8); last ones kept."""

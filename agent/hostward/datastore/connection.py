@@ -1,0 +1,228 @@
+"""How to reach a datastore: endpoints, TLS and password as values, from the environment; and the way in, by URL.
+
+Files named here are read when a connection is made, not before, so that renewed certificates are used. Any thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from hostward.datastore.feed import Feed
+from hostward.datastore.store import Store, StoreError
+
+DEFAULT_CONFIG: Final = Path("/etc/calico/calicoctl.cfg")
+DEFAULT_AUTHORITY: Final = "127.0.0.1:2379"
+DEFAULT_PORT: Final = 2379
+_ENDPOINT = re.compile(r"(?:(?P<scheme>[a-z]+)://)?(?P<host>\[[0-9a-fA-F:.]+\]|[^/:@\[\]\s]+)(?::(?P<port>\d{1,5}))?/*")
+
+
+class SettingsError(StoreError):
+    """The settings of the connection are wrong; the text names the setting, and the file and line where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One server: `host` is a name or an IP address without brackets."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """A certificate or key: in a file, or inline. `setting` is the name that the operator gave it under."""
+
+    setting: str
+    file: str | None = None
+    text: str | None = field(default=None, repr=False)
+
+    def read(self) -> bytes:
+        """The PEM text; SettingsError names the setting and the file."""
+        if self.file is None:
+            return (self.text or "").encode()
+        try:
+            return Path(self.file).read_bytes()
+        except FileNotFoundError:
+            reason = "no such file"
+        except OSError as error:
+            reason = error.strerror or str(error)
+        raise SettingsError(f"{self.setting}: {self.file}: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Everything that a client needs to know. `timeout` is for one request, `dial_timeout` for a first answer; seconds."""
+
+    endpoints: tuple[Endpoint, ...]
+    ca: Pem | None = None
+    cert: Pem | None = None
+    key: Pem | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    dial_timeout: float = 10.0
+    timeout: float = 10.0
+    notices: tuple[str, ...] = ()
+    """What the operator should know about these settings, though they work."""
+
+
+def parse_endpoints(text: str, setting: str) -> tuple[Endpoint, ...]:
+    """Comma-separated URLs `http[s]://host[:port]` or bare `host:port`; SettingsError names the setting."""
+    found = []
+    for one in filter(None, (part.strip() for part in text.split(","))):
+        match = _ENDPOINT.fullmatch(one)
+        if (
+            match is None
+            or match["scheme"] not in (None, "http", "https")
+            or not 0 < int(match["port"] or DEFAULT_PORT) < 65536
+        ):
+            raise SettingsError(f'{setting}: "{one}" is not an etcd endpoint; write http://HOST:PORT or https://HOST:PORT')
+        found.append(Endpoint(match["host"].strip("[]"), int(match["port"] or DEFAULT_PORT), match["scheme"] == "https"))
+    return tuple(dict.fromkeys(found))
+
+
+def build(
+    values: Mapping[str, str], names: Mapping[str, str], inline: Mapping[str, str] | None = None, notices: tuple[str, ...] = ()
+) -> Connection:
+    """A connection from texts by canonical setting (`etcdEndpoints`, …); `names` says what the operator calls each.
+
+    `inline` holds PEM texts (`etcdCACert`, `etcdCert`, `etcdKey`). A user name counts only with a password (A.9).
+    SettingsError.
+    """
+    texts = inline or {}
+    endpoints = parse_endpoints(values.get("etcdEndpoints", ""), names.get("etcdEndpoints", "etcdEndpoints"))
+    if not endpoints:
+        authority = values.get("etcdAuthority", "")
+        named = names.get("etcdAuthority", "etcdAuthority")
+        endpoints = parse_endpoints(f"{values.get('etcdScheme') or 'http'}://{authority}" if authority else "", named)
+    if not endpoints:
+        raise SettingsError(f"{names.get('etcdEndpoints', 'etcdEndpoints')}: no etcd endpoints are given")
+    pems: dict[str, Pem | None] = {}
+    for file_setting in ("etcdCACertFile", "etcdCertFile", "etcdKeyFile"):
+        inline_setting = file_setting.removesuffix("File")
+        named = names.get(file_setting, file_setting)
+        if values.get(file_setting):
+            if texts:
+                raise SettingsError(
+                    f"{named}: certificates are given both as files and inline ({', '.join(sorted(texts))}); choose one"
+                )
+            pems[file_setting] = Pem(named, file=values[file_setting])
+        elif inline_setting in texts:
+            pems[file_setting] = Pem(inline_setting, text=texts[inline_setting])
+    if ("etcdCertFile" in pems) != ("etcdKeyFile" in pems):
+        there, missing = ("etcdCertFile", "etcdKeyFile") if "etcdCertFile" in pems else ("etcdKeyFile", "etcdCertFile")
+        raise SettingsError(
+            f"{names.get(there, there)} is set without {names.get(missing, missing)}; a client certificate needs both"
+        )
+    user, password = values.get("etcdUsername"), values.get("etcdPassword")
+    if bool(user) != bool(password):
+        there = "etcdUsername" if user else "etcdPassword"
+        notices += (f"{names.get(there, there)} is ignored: user name and password count only together",)
+        user = password = None
+    return Connection(
+        endpoints,
+        pems.get("etcdCACertFile"),
+        pems.get("etcdCertFile"),
+        pems.get("etcdKeyFile"),
+        user or None,
+        password or None,
+        notices=notices,
+    )
+
+
+_VARIABLES: Final = {
+    "etcdEndpoints": "ETCD_ENDPOINTS",
+    "etcdScheme": "ETCD_SCHEME",
+    "etcdAuthority": "ETCD_AUTHORITY",
+    "etcdCACertFile": "ETCD_CA_CERT_FILE",
+    "etcdCertFile": "ETCD_CERT_FILE",
+    "etcdKeyFile": "ETCD_KEY_FILE",
+    "etcdUsername": "ETCD_USERNAME",
+    "etcdPassword": "ETCD_PASSWORD",
+}
+
+
+def from_environment(environ: Mapping[str, str]) -> Connection:
+    """The connection that ETCD_… variables describe; with a `CALICO_` prefix they win (A.9). Default: 127.0.0.1:2379 (B.6)."""
+    values, names = {}, {}
+    for setting, variable in _VARIABLES.items():
+        names[setting] = f"CALICO_{variable}" if environ.get(f"CALICO_{variable}") else variable
+        if text := environ.get(names[setting]):
+            values[setting] = text
+    if not values.get("etcdEndpoints"):
+        values.setdefault("etcdAuthority", DEFAULT_AUTHORITY)
+    return build(values, names)
+
+
+def _directory(datastore_url: str) -> Path | None:
+    if datastore_url.startswith("dir:"):
+        if path := datastore_url.removeprefix("dir:"):
+            return Path(path)
+    elif datastore_url == "etcd":
+        return None
+    raise SettingsError(f'datastore "{datastore_url}" is not known; write "etcd" or "dir:PATH"')
+
+
+def open_feed(
+    datastore_url: str,
+    environ: Mapping[str, str],
+    problem: Callable[[str, str], None] | None = None,
+    cache: Path | None = None,
+) -> Feed:
+    """The feed of `etcd` (settings from the environment) or `dir:PATH`. SettingsError.
+
+    Of a directory, `problem(path, text)` is told of manifests that can't be used ("" once they can), and `cache` keeps the last
+    good text of each over a restart.
+    """
+    # Imported late: whoever uses a directory needs neither gRPC nor protobuf.
+    if path := _directory(datastore_url):
+        from hostward.datastore.directory.feed import DirFeed  # noqa: PLC0415 # as above
+
+        return DirFeed(path, problem=problem, cache=cache)
+    from hostward.datastore.etcd.feed import EtcdFeed  # noqa: PLC0415 # as above
+
+    return EtcdFeed(from_environment(environ))
+
+
+def open_store(
+    datastore_url: str,
+    config_path: Path | None,
+    explicit: bool,
+    environ: Mapping[str, str],
+    notice: Callable[[str], None] | None = None,
+) -> Store:
+    """The store of `etcd` or `dir:PATH`; opens no connection yet. SettingsError.
+
+    A config file wins whole over the environment; one that isn't there is an error only if the user named it (`explicit`).
+    `notice` is told what the operator should know about settings that work.
+    """
+    if path := _directory(datastore_url):
+        from hostward.datastore.directory.store import DirStore  # noqa: PLC0415 # as in open_feed
+
+        return DirStore(path)
+    from hostward.datastore.etcd.store import EtcdStore  # noqa: PLC0415 # as in open_feed
+
+    connection = _configured(config_path or DEFAULT_CONFIG, explicit) or from_environment(environ)
+    for text in connection.notices if notice else ():
+        notice(text)  # type: ignore[misc] # the loop is empty without it
+    return EtcdStore(connection)
+
+
+def _configured(path: Path, explicit: bool) -> Connection | None:
+    from hostward.datastore.config_file import from_config_file  # noqa: PLC0415 # it builds on this module
+
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        if explicit or not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise SettingsError(f"Error reading config file: {path}") from error
+        return None
+    return from_config_file(text, str(path))

@@ -1,0 +1,189 @@
+"""The command line's store in etcd: documents under Calico's keys, written by transactions (`datamodel-and-cli.md` A.7).
+
+Connects at the first request, to the first endpoint that answers and has a leader. Any thread.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from etcd3 import etcdrpc
+
+from hostward.datastore.connection import Connection, Endpoint, SettingsError
+from hostward.datastore.encode import stored_form, to_json
+from hostward.datastore.etcd.addresses import Addresses
+from hostward.datastore.etcd.client import Client
+from hostward.datastore.etcd.errors import EtcdError, Trouble
+from hostward.datastore.etcd.pages import PAGE, pages
+from hostward.datastore.store import AlreadyExistsError, ConflictError, Document, Found, NotFoundError, StoreError
+from hostward.model import keys
+from hostward.model.keys import ResourceKey
+
+_Answer = TypeVar("_Answer")
+
+
+class EtcdStore:
+    """A store.Store in etcd."""
+
+    def __init__(self, connection: Connection, *, page: int = PAGE) -> None:
+        self._connection, self._page = connection, page
+        self._addresses = Addresses(connection.endpoints)
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+
+    def _connected(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._addresses.refresh()
+                self._addresses.wait(self._connection.dial_timeout)
+                self._client = self._dial()
+            return self._client
+
+    def _dial(self) -> Client:
+        refusals: list[StoreError] = []
+        for endpoint in self._connection.endpoints:
+            addresses = self._addresses.known(endpoint.host)
+            if not addresses:
+                refusals.append(SettingsError(f"{endpoint}: host name not found: {self._addresses.failure(endpoint.host)}"))
+            for address in addresses:
+                try:
+                    return self._reach(endpoint, address)
+                except StoreError as error:
+                    refusals.append(error)
+        if len(refusals) == 1 or (isinstance(refusals[0], EtcdError) and refusals[0].trouble is Trouble.DENIED):
+            raise refusals[0]
+        raise EtcdError(Trouble.UNREACHABLE, "no etcd endpoint can be used: " + "; ".join(dict.fromkeys(map(str, refusals))))
+
+    def _reach(self, endpoint: Endpoint, address: str) -> Client:
+        client = Client(self._connection, endpoint, address)
+        try:
+            client.require_leader()
+            client.authenticate()
+        except BaseException:
+            client.close()
+            raise
+        return client
+
+    def _ask(self, request: Callable[[Client], _Answer], *, repeatable: bool) -> _Answer:
+        """A request; after a lost connection a read is sent once more, over a new one, and the next request starts there."""
+        client = self._connected()
+        try:
+            return request(client)
+        except EtcdError as error:
+            if error.trouble is not Trouble.UNREACHABLE:
+                raise
+            with self._lock:
+                if self._client is client:
+                    self._client = None
+            client.close()
+            if not repeatable:
+                raise EtcdError(error.trouble, f"{error}; whether the write took place is unknown") from error
+        return request(self._connected())
+
+    def get(self, key: ResourceKey) -> Found:
+        """The resource under exactly this key; NotFoundError, and StoreError for a value that is no JSON object."""
+        path = keys.path(key).encode()
+        response = self._ask(lambda client: client.range(etcdrpc.RangeRequest(key=path)), repeatable=True)
+        if not response.kvs:
+            raise _missing(key)
+        document = _document(response.kvs[0].value)
+        if document is None:
+            raise StoreError(f"{key}: the stored value is not a JSON object")
+        return Found(key, document, response.kvs[0].mod_revision)
+
+    def list(self, kind: str, namespace: str = "") -> tuple[int, list[Found]]:
+        """All resources of a kind (in a namespace), sorted by key, in pages at one revision; broken values are left out."""
+        prefix = keys.prefix(kind) + (f"{namespace}/" if namespace else "")
+
+        def read(client: Client) -> list[etcdrpc.RangeResponse]:
+            return list(pages(client, prefix.encode(), page=self._page))
+
+        responses = self._ask(read, repeatable=True)
+        found = []
+        for kv in (kv for response in responses for kv in response.kvs):
+            key = keys.parse(kv.key.decode("utf-8", "backslashreplace"))
+            document = _document(kv.value)
+            if key is not None and document is not None:
+                found.append(Found(key, document, kv.mod_revision))
+        return responses[0].header.revision, found
+
+    def create(self, key: ResourceKey, document: Mapping[str, Any]) -> int:
+        """Writes a new resource, with a uid and a creation time unless it brings them; its revision. AlreadyExistsError."""
+        form = stored_form(key, document)
+        form["metadata"].setdefault("uid", str(uuid.uuid4()))
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        form["metadata"].setdefault("creationTimestamp", now)
+        path = keys.path(key).encode()
+        unused = etcdrpc.Compare(result=_EQUAL, target=_VERSION, key=path, version=0)
+        response = self._write(unused, _put(path, form), path)
+        if not response.succeeded:
+            raise AlreadyExistsError(f"resource already exists: {key}")
+        return response.header.revision
+
+    def update(self, key: ResourceKey, document: Mapping[str, Any], revision: int) -> int:
+        """Replaces a resource that still has `revision`; the new revision. ConflictError, NotFoundError."""
+        path = keys.path(key).encode()
+        response = self._write(_unchanged(path, revision), _put(path, stored_form(key, document)), path)
+        _expect(response, key, revision)
+        return response.header.revision
+
+    def delete(self, key: ResourceKey, revision: int | None = None) -> None:
+        """Removes a resource, if given only while it still has `revision`. ConflictError, NotFoundError."""
+        path = keys.path(key).encode()
+        removal = etcdrpc.RequestOp(request_delete_range=etcdrpc.DeleteRangeRequest(key=path, prev_kv=True))
+        compare = None if revision is None else _unchanged(path, revision)
+        response = self._write(compare, removal, path)
+        if revision is not None:
+            _expect(response, key, revision)
+        elif not response.responses[0].response_delete_range.deleted:
+            raise _missing(key)
+
+    def close(self) -> None:
+        """Lets go of the connection; another request makes a new one."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+                self._client = None
+
+    def _write(self, compare: etcdrpc.Compare | None, operation: etcdrpc.RequestOp, path: bytes) -> etcdrpc.TxnResponse:
+        look = etcdrpc.RequestOp(request_range=etcdrpc.RangeRequest(key=path))
+        request = etcdrpc.TxnRequest(compare=[compare] if compare else [], success=[operation], failure=[look])
+        return self._ask(lambda client: client.transact(request), repeatable=False)
+
+
+_EQUAL = etcdrpc.Compare.EQUAL
+_VERSION = etcdrpc.Compare.VERSION
+
+
+def _unchanged(path: bytes, revision: int) -> etcdrpc.Compare:
+    return etcdrpc.Compare(result=_EQUAL, target=etcdrpc.Compare.MOD, key=path, mod_revision=revision)
+
+
+def _put(path: bytes, form: Mapping[str, Any]) -> etcdrpc.RequestOp:
+    return etcdrpc.RequestOp(request_put=etcdrpc.PutRequest(key=path, value=to_json(form)))
+
+
+def _expect(response: etcdrpc.TxnResponse, key: ResourceKey, revision: int) -> None:
+    if response.succeeded:
+        return
+    kvs = response.responses[0].response_range.kvs
+    if not kvs:
+        raise _missing(key)
+    raise ConflictError(f"update conflict: {key}: revision is {kvs[0].mod_revision}, not {revision}")
+
+
+def _missing(key: ResourceKey) -> NotFoundError:
+    return NotFoundError(f"resource does not exist: {key}")
+
+
+def _document(value: bytes) -> Document | None:
+    try:
+        document = json.loads(value)
+    except (ValueError, RecursionError):  # ValueError: no JSON, no UTF-8, or a number of thousands of digits
+        return None
+    return document if isinstance(document, dict) else None
