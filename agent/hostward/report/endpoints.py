@@ -1,0 +1,63 @@
+"""What the two servers answer: `/liveness` and `/readiness`, and `/metrics`. Made from settings by the composition root."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from hostward.model.settings import Settings
+from hostward.report.health import Health, HealthBoard
+from hostward.report.http import METRICS_TEXT, Response, Route
+from hostward.report.metrics import Metrics
+from hostward.report.server import Server
+from hostward.report.tls import TlsFiles
+
+SHARE: Final = 0.1  # of a core, that answering scrapes may take
+
+
+def _health_route(judge: Callable[[], Health]) -> Route:
+    def route() -> Response:
+        ok, text = judge()
+        return Response(HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, text.encode())
+
+    return route
+
+
+def metrics_route(text: Callable[[], bytes], clock: Callable[[], float] = time.monotonic) -> Route:
+    """Answers with `text()`, at most so often that it takes a tenth of a core; between that with the last one.
+
+    A scrape that takes 1 ms to make is at most 10 ms old: only a flood of scrapes ever sees the same one twice.
+    """
+    last = b""
+    until = float("-inf")
+
+    def route() -> Response:
+        nonlocal last, until
+        begin = clock()
+        if begin >= until:
+            last = text()
+            end = clock()
+            until = end + (end - begin) / SHARE
+        return Response(HTTPStatus.OK, last, METRICS_TEXT)
+
+    return route
+
+
+def health_server(settings: Settings, health: HealthBoard) -> Server | None:
+    """The server of `/liveness` and `/readiness`, not yet started; None when it is switched off."""
+    if not settings.health_enabled:
+        return None
+    routes = {"/liveness": _health_route(health.liveness), "/readiness": _health_route(health.readiness)}
+    return Server("health", settings.health_host, settings.health_port, routes)
+
+
+def metrics_server(settings: Settings, metrics: Metrics) -> Server | None:
+    """The server of `/metrics`, not yet started, with TLS as soon as any of its files is set; None when it is switched off."""
+    if not settings.prometheus_metrics_enabled:
+        return None
+    files = (settings.prometheus_metrics_cert_file, settings.prometheus_metrics_key_file, settings.prometheus_metrics_ca_file)
+    tls = TlsFiles(*files, client_auth=settings.prometheus_metrics_client_auth) if any(files) else None
+    routes = {"/metrics": metrics_route(metrics.text)}
+    return Server("metrics", settings.prometheus_metrics_host, settings.prometheus_metrics_port, routes, tls=tls)
