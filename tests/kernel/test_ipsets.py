@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -265,6 +266,20 @@ def test_an_agent_killed_in_the_middle_leaves_the_old_content_or_the_new(ns, set
     assert left, "no kill left a temporary set: the test must hit the middle"
     sets.apply(ReplaceSet("hw4-a", IPSet("hash:net", 4, frozenset({"10.0.0.1"}))))
     assert names(ns) == {"hw4-a"}
+
+
+def test_no_socket_to_be_had_is_an_error_that_passes(sets):
+    step = CreateSet("hw4-a", IPSet("hash:net", 4))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(KernelError, match="Too many open files") as caught:
+            sets.apply(step)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (caught.value.step, caught.value.retry) == (step, True)
+    sets.apply(step)
+    assert set(sets.read_sets()) == {"hw4-a"}
 
 
 def test_a_thousand_operations_keep_one_socket(sets):

@@ -183,7 +183,7 @@ class IPSets:
         try:
             self._request(wire.DESTROY, wire.named(step.name))
         except RefusedError as refused:
-            if refused.code == errno.ENOENT:
+            if refused.code == errno.ENOENT:  # older kernels say so; newer ones are content
                 return
             error = _error(f"set {step.name}: cannot be destroyed", refused, step)
             if refused.code == _BUSY and (users := self._references(step.name)):
