@@ -1,0 +1,147 @@
+"""From the actual state of the kernel to the desired one: the steps, in an order that is safe between any two of them.
+
+At no moment does a packet pass that both states deny, nor is one dropped that both allow; also not after the agent was killed
+between two steps, when the next plan starts from what it finds. A family is planned by itself: no packet meets both. What
+one packet can't meet twice is written in place; anything else goes through `transition`. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+from hostward.dataplane.kernel import CreateSet, DestroySet, Step, TableEdit
+from hostward.dataplane.live import HOOKED, Live, Part, gate, root
+from hostward.dataplane.state import ActualState, after, edit_between, same_set
+from hostward.dataplane.transition import change_set, place_sets, shadow_chain, transition, with_sets
+from hostward.render.marks import Marks, clear, is_clear, is_set, put
+from hostward.render.ruleset import FAMILIES, TABLES, Family, IPSet, Jump, Rule, Ruleset, Table, TableId, TableName
+
+__all__ = ["ActualState", "landmarks", "plan", "rules_of", "vocabulary"]
+_ORDER: Final[tuple[TableName, ...]] = ("mangle", "filter", "raw")  # raw last: it selects between trees that are still there
+_EXITS: Final = (Part("filter", "FORWARD"), Part("filter", "OUTPUT"), Part("mangle", "POSTROUTING"))
+_PATHS: Final = (
+    frozenset({Part("raw", "PREROUTING"), Part("mangle", "PREROUTING"), Part("filter", "INPUT")}),
+    frozenset({Part("raw", "PREROUTING"), Part("mangle", "PREROUTING"), Part("filter", "FORWARD")}),
+    frozenset({Part("raw", "OUTPUT"), Part("filter", "OUTPUT")}),
+    frozenset({Part("raw", "OUTPUT"), Part("mangle", "POSTROUTING")}),
+)
+_ENTRANCE_PATHS: Final = (
+    frozenset({Part("raw", "PREROUTING"), Part("mangle", "PREROUTING"), Part("filter", "FORWARD"), _EXITS[2]}),
+    frozenset({Part("raw", "OUTPUT"), Part("filter", "OUTPUT"), _EXITS[2]}),
+)
+
+
+def plan(actual: ActualState, desired: Ruleset, marks: Marks) -> tuple[Step, ...]:
+    """The steps from actual to desired, to be applied in order; empty when nothing differs.
+
+    `actual` must have been read with `vocabulary(desired, marks)` learnt. An empty `Ruleset` means: remove all that is ours.
+    A step that the kernel refuses leaves a state from which a new plan goes on.
+    """
+    return tuple(step for family in FAMILIES for step in _family_plan(actual, desired, family, marks))
+
+
+def landmarks(desired: Ruleset, marks: Marks) -> dict[TableId, list[Rule]]:
+    """What a plan must recognise in the kernel beside the desired rules: the rules that tell two trees apart."""
+    known = {}
+    for family in FAMILIES:
+        for name in TABLES:
+            hooks = desired.tables.get(TableId(family, name), Table({}, {})).hooks
+            entries = [Rule((), Jump(chain)) for hook in HOOKED[name] for chain in (root(hook), shadow_chain(root(hook)))]
+            entries += [rule for hook in hooks.values() for rule in (*hook.first, *hook.last)]
+            entries += [gate(rule, match(marks.generation)) for rule in entries for match in (is_set, is_clear)]
+            if name == "raw":
+                entries += [Rule((), put(marks.generation)), Rule((), clear(marks.generation))]
+            known[TableId(family, name)] = entries
+    return known
+
+
+def vocabulary(desired: Ruleset, marks: Marks) -> dict[TableId, list[Rule]]:
+    """All rules that must be learnt before the kernel is read for a plan: the desired ones and the landmarks."""
+    known = landmarks(desired, marks)
+    for where, table in desired.tables.items():
+        known[where] += [rule for chain in table.chains.values() for rule in chain]
+    return known
+
+
+def rules_of(steps: Iterable[Step]) -> dict[TableId, frozenset[Rule]]:
+    """The rules that these steps write, to be learnt before they are applied: then an interrupted plan can go on from there."""
+    found: dict[TableId, set[Rule]] = {}
+    for step in steps:
+        if isinstance(step, TableEdit):
+            rules = found.setdefault(step.table, set())
+            for chain in step.chains.values():
+                rules.update(chain or ())
+            for hook in step.hooks.values():
+                rules.update(hook.first, hook.last)
+    return {where: frozenset(rules) for where, rules in found.items()}
+
+
+def _family_plan(actual: ActualState, desired: Ruleset, family: Family, marks: Marks) -> list[Step]:
+    tables = {name: desired.tables.get(TableId(family, name), Table({}, {})) for name in TABLES}
+    sets = {name: wanted for name, wanted in desired.sets.items() if wanted.family == family}
+    direct = _settle(actual, family, tables, sets)
+    if _harmless(direct):
+        return direct
+    live = Live(actual, family, marks)
+    changed = live.changed(tables, sets)
+    differing = [name for name, wanted in sets.items() if name in actual.sets and not same_set(actual.sets[name], wanted)]
+    moved = [name for name in differing if live.uses(name)]
+    if len(moved) <= 1 and not live.changed(tables, sets, names_only=True):
+        return _settle(actual, family, tables, sets, at_once=[name for name in moved if live.sides(name) > 1])
+    if not _coupled(live, changed, tables):
+        names, steps = place_sets(live, sets)
+        if all(name == other for name, other in names.items()):
+            return direct
+        for name in _ORDER:
+            where = TableId(family, name)
+            edit = edit_between(where, actual.table(where), with_sets(tables[name], names))
+            steps += [edit] if edit is not None else []
+    else:
+        steps = transition(live, tables, sets, marks)
+    reached = actual
+    for step in steps:
+        reached = after(reached, step)
+    return [*steps, *_settle(reached, family, tables, sets)]
+
+
+def _harmless(steps: list[Step]) -> bool:
+    """One commit at most, and no set that rules could use already: nothing that a packet could meet half done."""
+    edits = [step for step in steps if isinstance(step, TableEdit)]
+    return len(edits) <= 1 and all(isinstance(step, TableEdit | CreateSet | DestroySet) for step in steps)
+
+
+def _settle(
+    actual: ActualState,
+    family: Family,
+    tables: Mapping[TableName, Table],
+    sets: Mapping[str, IPSet],
+    at_once: Collection[str] = (),
+) -> list[Step]:
+    """Everything to its final content under its final name: sets first, then tables, then what nothing uses any more."""
+    steps: list[Step] = []
+    for name, wanted in sets.items():
+        present = actual.sets.get(name)
+        if present is None:
+            steps.append(CreateSet(name, wanted))
+        else:
+            steps += change_set(name, present, wanted, at_once=name in at_once)
+    for table in _ORDER:
+        where = TableId(family, table)
+        edit = edit_between(where, actual.table(where), tables[table])
+        steps += [edit] if edit is not None else []
+    return [*steps, *(DestroySet(name) for name in actual.family_sets(family) if name not in sets)]
+
+
+def _coupled(live: Live, changed: Collection[Part], tables: Mapping[TableName, Table]) -> bool:
+    """Whether one packet can meet two of the changed parts in two tables, that is in two commits.
+
+    mangle POSTROUTING judges only what OUTPUT left to it and nothing that was forwarded (H-35). The entrances of these three
+    parts see to that; where one of them changes, it can't be relied on.
+    """
+    paths = list(_PATHS)
+    if not all(live.same_entrance(part, tables[part.table]) for part in _EXITS):
+        paths += _ENTRANCE_PATHS
+    known = frozenset().union(*_PATHS)
+    strangers = {part for part in changed if part not in known}
+    return any(len({part.table for part in (path & set(changed)) | strangers}) > 1 for path in paths)

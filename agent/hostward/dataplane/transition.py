@@ -1,0 +1,240 @@
+"""A change that one packet could meet twice, made so that every packet meets the old state or the new one, never a mix.
+
+The new trees are built beside the live ones, under names that nothing live uses, and entered from the kernel chains only by
+packets of the other generation. One commit of raw then gives all packets the other generation: that is the change. What is
+left is renaming, which the plan does afterwards. Pure; any thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Container, Iterator, Mapping
+from dataclasses import replace
+from hashlib import sha256
+from itertools import count
+from typing import Final
+
+from hostward.dataplane.kernel import ActualSet, ActualTable, CreateSet, DestroySet, ReplaceSet, Step, TableEdit, UpdateSet
+from hostward.dataplane.live import HOOKED, Live, gate, hook_of, in_order, root
+from hostward.dataplane.state import edit_between, edited, hooked, same_set
+from hostward.render.marks import Marks, clear, is_clear, is_set, put
+from hostward.render.ruleset import (
+    MAX_CHAIN_NAME,
+    MAX_SET_NAME,
+    OWN_CHAIN_PREFIX,
+    SHADOW_CHAIN_PREFIX,
+    Chain,
+    Hook,
+    InSet,
+    IPSet,
+    Jump,
+    Rule,
+    SetMark,
+    Table,
+    TableId,
+    TableName,
+)
+
+_SET_PREFIX: Final = len("hw4-")
+
+
+def shadow_chain(name: str) -> str:
+    """The usual second name of a chain."""
+    return SHADOW_CHAIN_PREFIX + name.removeprefix(OWN_CHAIN_PREFIX)
+
+
+def _more_names(prefix: str, name: str, longest: int) -> Iterator[str]:
+    """Further names, without end: after interrupted changes the usual second name may be live too."""
+    for number in count():
+        yield (prefix + sha256(f"{name}/{number}".encode()).hexdigest())[:longest]
+
+
+def chain_names(name: str) -> Iterator[str]:
+    """The names that a chain may have, its own first."""
+    yield name
+    yield shadow_chain(name)
+    yield from _more_names(SHADOW_CHAIN_PREFIX, name, MAX_CHAIN_NAME)
+
+
+def set_names(name: str) -> Iterator[str]:
+    """The names that a set may have, its own first."""
+    prefix = name[: _SET_PREFIX - 1] + "~"
+    yield name
+    yield prefix + name[_SET_PREFIX:]
+    yield from _more_names(prefix, name, MAX_SET_NAME)
+
+
+def change_set(name: str, actual: ActualSet, wanted: IPSet, *, at_once: bool = False) -> list[Step]:
+    """What gives a set the wanted content. `at_once`: packets must not meet a part of the change.
+
+    In place where that is enough. Additions come first, so the set must have room for old and new members together. A set
+    of another type (nothing of ours ever makes one) can't be swapped; it goes first, which the kernel refuses while it's used.
+    """
+    if actual.type.partition(" ")[0] != wanted.type or actual.family != wanted.family:
+        return [DestroySet(name), CreateSet(name, wanted)]
+    header = (actual.type, actual.max_members) == (wanted.type, wanted.max_members)
+    if not header or (actual.members is None and not same_set(actual, wanted)):
+        return [ReplaceSet(name, wanted)]
+    if actual.members is None or actual.members is wanted.members:
+        return []
+    add, remove = wanted.members - actual.members, actual.members - wanted.members
+    if not add and not remove:
+        return []
+    if (at_once and len(add) + len(remove) > 1) or len(actual.members) + len(add) > wanted.max_members:
+        return [ReplaceSet(name, wanted)]
+    return [UpdateSet(name, wanted.family, add, remove)]
+
+
+def place_sets(live: Live, sets: Mapping[str, IPSet]) -> tuple[dict[str, str], list[Step]]:
+    """Under which name each wanted set can exist beside what is live, and the steps that make it so."""
+    names: dict[str, str] = {}
+    steps: list[Step] = []
+    for name, wanted in sets.items():
+        for candidate in set_names(name):
+            actual = live.state.sets.get(candidate)
+            if actual is not None and same_set(actual, wanted):
+                names[name] = candidate
+                break
+            if actual is None or not live.uses(candidate):
+                names[name] = candidate
+                steps += [CreateSet(candidate, wanted)] if actual is None else change_set(candidate, actual, wanted)
+                break
+    return names, steps
+
+
+def renamed(chain: Chain, chains: Mapping[str, str], sets: Mapping[str, str]) -> Chain:
+    """Rules with other names for chains and sets; the same object where nothing changes."""
+    result = tuple(_renamed_rule(rule, chains, sets) for rule in chain)
+    return chain if all(map(_is, result, chain)) else result
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+def _renamed_rule(rule: Rule, chains: Mapping[str, str], sets: Mapping[str, str]) -> Rule:
+    matches, target = rule.matches, rule.target
+    if any(isinstance(match, InSet) and sets.get(match.name, match.name) != match.name for match in matches):
+        matches = tuple(replace(m, name=sets.get(m.name, m.name)) if isinstance(m, InSet) else m for m in matches)
+    if isinstance(target, Jump) and chains.get(target.chain, target.chain) != target.chain:
+        target = replace(target, chain=chains[target.chain])
+    return rule if matches is rule.matches and target is rule.target else replace(rule, matches=matches, target=target)
+
+
+def with_sets(table: Table, sets: Mapping[str, str]) -> Table:
+    """A table whose rules use other sets."""
+    return Table({name: renamed(chain, {}, sets) for name, chain in table.chains.items()}, table.hooks)
+
+
+def _bottom_up(chains: Mapping[str, Chain]) -> list[str]:
+    """All chains, each after those that it leads to."""
+    done: dict[str, None] = {}
+    todo = [(name, False) for name in chains]
+    entered = set()
+    while todo:
+        name, left = todo.pop()
+        if left:
+            done[name] = None
+        elif name not in entered and name in chains:
+            entered.add(name)
+            todo.append((name, True))
+            todo += [(rule.target.chain, False) for rule in chains[name] if isinstance(rule.target, Jump)]
+    return list(done)
+
+
+def _place_chains(
+    wanted: Table, actual: ActualTable, sets: Mapping[str, str], taken: Callable[[str], Container[str]]
+) -> tuple[dict[str, str], dict[str, Chain]]:
+    """Under which name each wanted chain can exist beside what is live, and the content of those to be written.
+
+    A chain that is there already with the wanted content, and leads to the same, serves both trees.
+    """
+    names: dict[str, str] = {}
+    writes: dict[str, Chain] = {}
+    for name in _bottom_up(wanted.chains):
+        content = renamed(wanted.chains[name], names, sets)
+        for candidate in chain_names(name):
+            if actual.chains.get(candidate) == content:
+                names[name] = candidate
+                break
+            if candidate not in taken(name):
+                names[name] = candidate
+                writes[candidate] = content
+                break
+    return names, writes
+
+
+def _targets(hooks: Collection[Hook]) -> set[str]:
+    return {rule.target.chain for hook in hooks for rule in hook.first if isinstance(rule.target, Jump)}
+
+
+def both(old: Hook, new: Hook, marks: Marks, generation: bool) -> Hook:
+    """A kernel chain's own rules for two generations: `new` for the given one, `old` for the other.
+
+    Those for a clear bit come first: a tree that clears the bit can't send its packets into the other tree.
+    """
+    unset, given = (old, new) if generation else (new, old)
+    no, yes = is_clear(marks.generation), is_set(marks.generation)
+
+    def merged(these: Chain, those: Chain) -> Chain:
+        return (*(gate(rule, no) for rule in these), *(gate(rule, yes) for rule in those))
+
+    return Hook(merged(unset.first, given.first), merged(unset.last, given.last))
+
+
+def _prepare(live: Live, name: TableName, wanted: Table, sets: Mapping[str, str], marks: Marks) -> TableEdit | None:
+    """The new tree of a table beside the live one, entered by packets of the coming generation."""
+    where, coming = TableId(live.family, name), not live.generation
+    table = live.tables[name]
+    live_roots, roots = _targets(table.hooks.values()), _targets(wanted.hooks.values())
+    reached = live.reach[name].chains
+    names, writes = _place_chains(wanted, table.actual, sets, lambda chain: live_roots if chain in roots else reached)
+    hooks = {}
+    for hook in {*table.hooks, *wanted.hooks}:
+        old, new = table.hooks.get(hook, Hook()), wanted.hooks.get(hook, Hook())
+        new = Hook(renamed(new.first, names, sets), renamed(new.last, names, sets))
+        builtin = table.actual.builtins.get(hook, ())
+        if in_order(builtin) and hook_of(builtin, hook, marks, coming) == new:
+            continue
+        target = new if old == new else both(old, new, marks, coming)
+        if hooked(builtin, target) != builtin:
+            hooks[hook] = target
+    return TableEdit(where, writes, hooks) if writes or hooks else None
+
+
+def _clears(rule: Rule, bit: int) -> bool:
+    return (
+        not rule.matches and isinstance(rule.target, SetMark) and not rule.target.value & bit and bool(rule.target.mask & bit)
+    )
+
+
+def with_generation(raw: Table, marks: Marks, generation: bool) -> Table:
+    """The raw table whose roots give every packet a generation. A first rule that clears our bits stays the first."""
+    chains, hooks = dict(raw.chains), dict(raw.hooks)
+    for hook in HOOKED["raw"]:
+        hooks.setdefault(hook, Hook((Rule((), Jump(root(hook))),)))
+        chain = chains.get(root(hook), ())
+        cleared = bool(chain) and _clears(chain[0], marks.generation)
+        if generation:
+            chains[root(hook)] = (*chain[:cleared], Rule((), put(marks.generation)), *chain[cleared:])
+        elif not cleared:
+            chains[root(hook)] = (Rule((), clear(marks.generation)), *chain)
+    return Table(chains, hooks)
+
+
+def transition(live: Live, wanted: Mapping[TableName, Table], sets: Mapping[str, IPSet], marks: Marks) -> list[Step]:
+    """The steps after which every packet meets what is wanted, under names that may not be the final ones."""
+    names, steps = place_sets(live, sets)
+    where, raw = TableId(live.family, "raw"), live.state.table(TableId(live.family, "raw"))
+    missing = [hook for hook in HOOKED["raw"] if not live.tables["raw"].hooks.get(hook, Hook()).first]
+    if missing:
+        # From here on no packet brings a generation of its own choice.
+        give = Rule((), put(marks.generation) if live.generation else clear(marks.generation))
+        hooks = {hook: Hook((Rule((), Jump(root(hook))),)) for hook in missing}
+        start = TableEdit(where, {root(hook): (give,) for hook in missing}, hooks)
+        steps.append(start)
+        raw = edited(raw, start)
+    for name in ("mangle", "filter"):
+        edit = _prepare(live, name, wanted[name], names, marks)
+        steps += [edit] if edit is not None else []
+    flip = edit_between(where, raw, with_generation(with_sets(wanted["raw"], names), marks, not live.generation))
+    return [*steps, flip] if flip is not None else steps
