@@ -1,0 +1,90 @@
+"""What the rendered rules do to a packet is what policy says about it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hostward.calc.calculate import calculate
+from hostward.model.keys import ResourceKey
+from hostward.model.links import Link
+from hostward.model.resolved import Inputs, Scope
+from hostward.model.resources import Resource
+from hostward.model.rules import PortRange
+from hostward.render.evaluate import Packet, evaluate, of_ruleset
+from hostward.render.marks import Marks
+from hostward.render.options import Options
+from hostward.render.policy import Owner, log_prefix, port_groups
+from hostward.render.renderer import Renderer
+from hostward.render.ruleset import MAX_CHAIN_NAME, MAX_SET_NAME
+from tests import strategies as ours
+from tests.lab.oracle import Host
+
+MARKS = Marks.from_mask(0xFF000000)
+
+
+def options(**changes: object) -> Options:
+    return Options(marks=MARKS, failsafe_in=ours.FAILSAFE_IN, failsafe_out=ours.FAILSAFE_OUT, **changes)  # type: ignore[arg-type] # fields are its own
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    ours.worlds,
+    ours.link_tables,
+    st.lists(ours.packets(), min_size=10, max_size=20),
+    st.sampled_from(
+        [options(), options(forward_all=False), options(filter_allow="RETURN", mangle_allow="RETURN"), options(filter_reject=True)]
+    ),
+)
+def test_rules_do_what_policy_says(
+    world: dict[ResourceKey, Resource], links: dict[str, Link], packets: list[Packet], choice: Options
+) -> None:
+    resolved = calculate(Inputs(Scope(ours.NODE), world, links))
+    ruleset = Renderer(choice).render(resolved)
+    state = of_ruleset(ruleset)
+    host = Host(
+        ours.NODE,
+        list(world.values()),
+        links,
+        forward_all=choice.forward_all,
+        failsafe_in=choice.failsafe_in,
+        failsafe_out=choice.failsafe_out,
+    )
+    for packet in packets:
+        assert evaluate(packet, state).accepted == host.accepts(packet), packet
+    for table in ruleset.tables.values():
+        assert all(len(name) <= MAX_CHAIN_NAME for name in table.chains)
+    assert all(len(name) <= MAX_SET_NAME for name in ruleset.sets)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(ours.worlds, min_size=2, max_size=4), ours.link_tables)
+def test_what_is_remembered_changes_nothing(worlds: list[dict[ResourceKey, Resource]], links: dict[str, Link]) -> None:
+    renderer = Renderer(options())
+    for world in worlds:
+        resolved = calculate(Inputs(Scope(ours.NODE), world, links))
+        assert renderer.render(resolved) == Renderer(options()).render(resolved)
+
+
+def test_port_groups() -> None:
+    """R-31: fifteen slots, a range takes two."""
+    singles = [PortRange(p, p) for p in range(1, 60, 2)]
+    assert [len(g) for g in port_groups(singles)] == [15, 15]
+    pairs = [PortRange(p, p + 1) for p in range(1, 60, 3)]
+    assert [len(g) for g in port_groups(pairs)] == [7, 7, 6]
+    assert port_groups([PortRange(5, 9), PortRange(10, 12), PortRange(7, 8)]) == [((5, 12),)]
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("calico-packet", "calico-packet: "),
+        ("aXy9%n%%t %k %p", "aXy9ep2-4%default gnp ep2-4: "),
+        ("a prefix that is much too long for the kernel", "a prefix that is much too l: "),
+        ('say "no"\n', "say _no__: "),
+    ],
+)
+def test_log_prefix(template: str, text: str) -> None:
+    """R-50..R-52; the second vector is R-51's."""
+    assert log_prefix(template, Owner("gnp/ep2-4", "default", "gnp", "ep2-4")) == text
