@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import http.client
+import os
 import shutil
 import socket
 import ssl
@@ -136,6 +137,37 @@ def test_a_reader_that_never_reads_is_cut_off_and_stops_nobody(serve):
         assert settled(lambda: not server._connections)
 
 
+def test_a_connection_that_is_pushed_out_in_the_moment_it_asks(serve):
+    gate, waiting = threading.Event(), threading.Event()
+    gate.set()
+
+    def clock() -> float:
+        if not gate.is_set():
+            waiting.set()
+            gate.wait(10)
+        return time.monotonic()
+
+    server = serve(max_connections=1, clock=clock)
+    with socket.create_connection(server.address, timeout=10) as first:
+        assert settled(lambda: server._connections)
+        gate.clear()
+        assert waiting.wait(10)
+        # Both become readable while the server's thread is held: the newcomer first, then the one that it pushes out.
+        with socket.create_connection(server.address, timeout=10):
+            first.sendall(b"GET /a HTTP/1.1\r\n\r\n")
+            gate.set()
+            assert closed(first)
+        assert get(server, "/a") == (200, b"answer")
+
+
+def closed(client: socket.socket) -> bool:
+    """Whether the other side has ended this connection."""
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
 def settled(condition: object) -> bool:
     """Whether something comes true within ten seconds."""
     return any(condition() or time.sleep(0.02) for _ in range(500))
@@ -263,10 +295,11 @@ def test_tls_files_that_come_late(certs, tmp_path):
 
 def test_tls_errors_name_setting_and_file(certs, tmp_path):
     (tmp_path / "bad.pem").write_text("nonsense")
+    os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
     for tls, words in (
         (TlsFiles(str(tmp_path / "x"), str(certs / "server.key")), ("prometheusMetricsCertFile", "x")),
         (TlsFiles(str(certs / "server.pem"), str(certs / "client.key")), ("prometheusMetricsKeyFile", "client.key")),
-        (TlsFiles("/dev/zero", "/dev/zero"), ("prometheusMetricsCertFile", "/dev/zero")),
+        (TlsFiles(str(tmp_path / "pipe"), str(tmp_path / "pipe")), ("prometheusMetricsCertFile", "pipe")),
         (TlsFiles(str(certs / "server.pem"), ""), ("prometheusMetricsKeyFile",)),
         (
             TlsFiles(str(certs / "server.pem"), str(certs / "server.key"), str(tmp_path / "bad.pem")),

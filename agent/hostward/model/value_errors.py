@@ -20,9 +20,7 @@ _brief.maxlevel, _brief.maxstring, _brief.maxother, _brief.maxlist, _brief.maxdi
 
 def shown(raw: object) -> str:
     """A value in a message: its repr, cut short; never raises, however odd, deep or large the value is."""
-    if isinstance(raw, int) and raw.bit_length() > 64:
-        return "a number of more than 64 bits"
     try:
         return _brief.repr(raw)
     except ValueError:  # an integer too long for its decimal text, somewhere inside
-        return f"a {type(raw).__name__}"
+        return f"a huge {type(raw).__name__}"
