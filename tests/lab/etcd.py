@@ -235,7 +235,8 @@ class Etcd:
         if isinstance(value, Mapping):
             value = json.dumps(value)
         data = value.encode() if isinstance(value, str) else value
-        return int(self._json("put", "--", key, data=data)["header"]["revision"])
+        answer = self._json("put", "--", key, data=data) if data else self._json("put", "--", key, "")
+        return int(answer["header"]["revision"])
 
     def get(self, key: str | bytes) -> bytes | None:
         """The value of a key."""
