@@ -3,106 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostward.dataplane.fake import FakeKernel, Foreign, KilledError
-from hostward.dataplane.kernel import Step
-from hostward.dataplane.plan import ActualState, plan, rules_of, vocabulary
-from hostward.render.evaluate import FilterState, Packet, evaluate
-from hostward.render.ruleset import DROP, Net, Rule, Ruleset, TableId
+from hostward.dataplane.fake import FakeKernel, KilledError
+from hostward.render.evaluate import Packet
+from hostward.render.ruleset import DROP, Rule, Ruleset, TableId
 from tests.unit import worlds
-from tests.unit.worlds import MARKS
+from tests.unit.kernels import add_foreign, assert_holds, carry_out, install, watch
 
 SEEDS = st.integers(0, 2**48)
 PACKETS = 40
-FOREIGN = (
-    ("raw", "PREROUTING", Rule((Net("src", "10.0.0.2/32"), Net("dst", "10.0.0.5/32")), DROP)),
-    ("mangle", "PREROUTING", Rule((Net("src", "10.0.0.5/32"), Net("dst", "10.0.0.1/32")), DROP)),
-    ("filter", "INPUT", Rule((Net("src", "10.0.0.1/32"), Net("dst", "10.0.0.2/32")), DROP)),
-    ("filter", "OUTPUT", Rule((Net("src", "10.0.0.1/32"), Net("dst", "10.0.0.5/32")), DROP)),
-)
-
-
-def install(kernel: FakeKernel, desired: Ruleset) -> None:
-    """Puts a ruleset into the kernel without a plan."""
-    kernel.sets = dict(desired.sets)
-    for where, table in desired.tables.items():
-        kernel.chains[where] = dict(table.chains)
-        for name, hook in table.hooks.items():
-            kernel.builtins[where][name] = (*hook.first, *foreign_rules(kernel, where, name), *hook.last)
-
-
-def foreign_rules(kernel: FakeKernel, where: TableId, name: str) -> tuple[Foreign, ...]:
-    return tuple(rule for rule in kernel.builtins[where][name] if isinstance(rule, Foreign))
-
-
-def add_foreign(kernel: FakeKernel) -> None:
-    """Other people's rules in between, and a FORWARD that drops what nobody accepts."""
-    for table, name, rule in FOREIGN:
-        where = TableId(4, table)
-        kernel.builtins[where][name] = (*kernel.builtins[where][name], Foreign(repr(rule).encode(), rule))
-    kernel.policies.add((TableId(4, "filter"), "FORWARD"))
-
-
-def steps_to(kernel: FakeKernel, desired: Ruleset) -> tuple[Step, ...]:
-    for where, rules in vocabulary(desired, MARKS).items():
-        kernel.learn(where, rules)
-    actual = ActualState({where: kernel.read_table(where) for where in kernel.chains}, kernel.read_sets())
-    return plan(actual, desired, MARKS)
-
-
-def carry_out(kernel: FakeKernel, desired: Ruleset) -> tuple[Step, ...]:
-    steps = steps_to(kernel, desired)
-    for where, rules in rules_of(steps).items():
-        kernel.learn(where, rules)
-    for step in steps:
-        kernel.apply(step)
-    return steps
-
-
-def verdicts(packets: Iterable[Packet], state: FilterState) -> list[bool]:
-    return [evaluate(packet, state).accepted for packet in packets]
-
-
-def with_foreign(kernel: FakeKernel, desired: Ruleset) -> FilterState:
-    """What packets meet when the kernel holds a ruleset, beside the foreign rules that it has."""
-    other = FakeKernel()
-    for where, chains in kernel.builtins.items():
-        other.builtins[where] = {name: foreign_rules(kernel, where, name) for name in chains}
-    other.policies = set(kernel.policies)
-    install(other, desired)
-    return other.filter_state()
-
-
-def watch(kernel: FakeKernel, packets: Sequence[Packet], desired: Ruleset) -> None:
-    """From here on each change is held against the verdicts before all of them and those of `desired`."""
-    before, goal = verdicts(packets, kernel.filter_state()), verdicts(packets, with_foreign(kernel, desired))
-    settled = [(packet, old) for packet, old, new in zip(packets, before, goal, strict=True) if old == new]
-
-    def check() -> None:
-        state = kernel.filter_state()
-        for packet, accepted in settled:
-            outcome = evaluate(packet, state)
-            assert outcome.accepted == accepted, (
-                f"{packet}: {outcome} after change {kernel.changes}, but {accepted} before and then"
-            )
-
-    kernel.on_change = check
-
-
-def assert_holds(kernel: FakeKernel, desired: Ruleset) -> None:
-    """The kernel holds exactly this, and a plan for it is empty."""
-    assert steps_to(kernel, desired) == ()
-    expected = FakeKernel()
-    for where, chains in kernel.builtins.items():
-        expected.builtins[where] = {name: foreign_rules(kernel, where, name) for name in chains}
-    install(expected, desired)
-    assert kernel.sets == expected.sets
-    assert kernel.chains == expected.chains
-    assert kernel.builtins == expected.builtins
 
 
 def ready(seed: int) -> tuple[random.Random, FakeKernel, list[Packet]]:
@@ -158,3 +71,70 @@ def test_a_killed_change_is_taken_up_from_wherever_it_stopped(seed: int) -> None
     watch(kernel, packets, final)
     carry_out(kernel, final)
     assert_holds(kernel, final)
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS)
+def test_both_families_and_other_settings(seed: int) -> None:
+    """A change of settings changes roots, failsafes and the end of FORWARD as well."""
+    rng = random.Random(seed)
+    kernel = FakeKernel()
+    packets = [worlds.packet(rng, family) for family in (4, 6) for _ in range(PACKETS // 2)]
+    both = replace(worlds.OPTIONS, families=(4, 6))
+    other = replace(both, filter_allow="RETURN", mangle_allow="RETURN", forward_all=False, failsafe_in=())
+    goals = [both, other, worlds.OPTIONS]
+    world = worlds.world(rng)
+    for options in rng.sample(goals, 3):
+        goal = worlds.ruleset(world, options)
+        watch(kernel, packets, goal)
+        carry_out(kernel, goal)
+        assert_holds(kernel, goal)
+        world = worlds.neighbour(rng, world)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_whatever_somebody_did_is_put_right(seed: int) -> None:
+    rng, kernel, _ = ready(seed)
+    world = worlds.world(rng)
+    desired = worlds.ruleset(world)
+    install(kernel, desired)
+    if rng.random() < 0.4:  # in the middle of a change, too
+        kernel.kill_after = rng.randrange(1, 12)
+        desired = worlds.ruleset(worlds.neighbour(rng, world))
+        try:
+            carry_out(kernel, desired)
+        except KilledError:
+            kernel.kill_after = None
+        kernel.kill_after = None
+    for _ in range(rng.randrange(1, 4)):
+        tamper(rng, kernel)
+    carry_out(kernel, desired)
+    assert_holds(kernel, desired)
+
+
+def tamper(rng: random.Random, kernel: FakeKernel) -> None:
+    """One thing that an administrator or another program may do."""
+    where = TableId(4, rng.choice(("raw", "mangle", "filter")))
+    chains, builtins = kernel.chains[where], kernel.builtins[where]
+    name, hook = rng.choice(sorted(chains) or ["hw-left"]), rng.choice(sorted(builtins))
+    match rng.randrange(8):
+        case 0:  # iptables -F
+            kernel.chains[where] = dict.fromkeys(chains, ())
+            kernel.builtins[where] = dict.fromkeys(builtins, ())
+        case 1:  # iptables -F and -X
+            kernel.chains[where] = {}
+            kernel.builtins[where] = dict.fromkeys(builtins, ())
+        case 2:
+            chains[name] = (Rule((), DROP),)
+        case 3:
+            chains["hw-stale"] = (*chains.get(name, ()), Rule((), DROP))
+        case 4:
+            builtins[hook] = builtins[hook][1:]
+        case 5:
+            builtins[hook] = tuple(rng.sample(builtins[hook], len(builtins[hook])))
+        case 6:
+            builtins[hook] = (*builtins[hook], *builtins[hook])
+        case _ if kernel.sets:
+            name = rng.choice(sorted(kernel.sets))
+            kernel.sets[name] = replace(kernel.sets[name], members=frozenset())
