@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import sys
 
 import pytest
 
-from hostward.dataplane.netlink import NETLINK_ROUTE, InterruptedDumpError, Netlink, RefusedError, attributes
+from hostward.dataplane.netlink import NETLINK_ROUTE, NLM_F_ACK, InterruptedDumpError, Netlink, RefusedError, attributes
 from tests.lab.netns import Namespace
 
 pytestmark = pytest.mark.kernel
@@ -56,6 +57,15 @@ def test_a_refusal_has_the_kernels_code_and_the_conversation_goes_on(ns):
     with ns.entered(), Netlink(NETLINK_ROUTE) as netlink:
         for _ in range(2):
             with pytest.raises(RefusedError) as caught:
-                netlink.request(RTM_DELLINK, bytes(4) + (99).to_bytes(4, "little") + bytes(8))
+                netlink.request(RTM_DELLINK, bytes(4) + (99).to_bytes(4, sys.byteorder) + bytes(8))
             assert caught.value.code == errno.ENODEV
         assert len(netlink.dump(RTM_GETLINK, bytes(16))) == 1
+
+
+def test_a_late_answer_is_not_taken_for_the_next_one(ns):
+    with ns.entered(), Netlink(NETLINK_ROUTE) as netlink:
+        assert netlink.request(
+            RTM_GETLINK, bytes(4) + (1).to_bytes(4, sys.byteorder) + bytes(8), flags=NLM_F_ACK
+        )  # an ack follows
+        with pytest.raises(RefusedError):
+            netlink.request(RTM_GETLINK, bytes(4) + (99).to_bytes(4, sys.byteorder) + bytes(8), flags=0)
