@@ -10,19 +10,12 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 
-from hostward.model import value_errors
+from hostward.model.fields import Problem, show
 
 Report = Callable[[str, str], None]
 Check = Callable[[Any, str, Report], None]
-
-
-class Problem(NamedTuple):
-    """What is wrong with a document: the field's path, such as `spec.ingress[0].action` ("" is the whole), and why."""
-
-    path: str
-    reason: str
 
 
 def problems_of(check: Check, value: object) -> list[Problem]:
@@ -30,13 +23,6 @@ def problems_of(check: Check, value: object) -> list[Problem]:
     found: list[Problem] = []
     check(value, "", lambda path, reason: found.append(Problem(path, reason)))
     return found
-
-
-def shown(value: object) -> str:
-    """A value as a message quotes it: short, on one line, booleans and lists as a manifest's author knows them."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else value_errors.shown(value)
 
 
 def suggestion(word: object, known: Collection[str]) -> str:
@@ -60,7 +46,7 @@ def fields(table: Mapping[str, Check], *, required: Collection[str] = (), also: 
 
     def check(value: Any, path: str, report: Report) -> None:
         if not isinstance(value, dict):
-            report(path, f"expected a mapping, not {shown(value)}")
+            report(path, f"expected a mapping, not {show(value)}")
             return
         for name, item in value.items():
             if name not in table:
@@ -82,7 +68,7 @@ def listing(item: Check, *, most: int | None = None) -> Check:
 
     def check(value: Any, path: str, report: Report) -> None:
         if not isinstance(value, list):
-            report(path, f"expected a list, not {shown(value)}")
+            report(path, f"expected a list, not {show(value)}")
             return
         if most is not None and len(value) > most:
             report(path, f"{len(value)} items; at most {most} are allowed")
@@ -95,19 +81,19 @@ def listing(item: Check, *, most: int | None = None) -> Check:
 def text(value: Any, path: str, report: Report) -> None:
     """Any text."""
     if not isinstance(value, str):
-        report(path, f"expected a text, not {shown(value)}")
+        report(path, f"expected a text, not {show(value)}")
 
 
 def boolean(value: Any, path: str, report: Report) -> None:
     """true or false."""
     if not isinstance(value, bool):
-        report(path, f"expected true or false, not {shown(value)}")
+        report(path, f"expected true or false, not {show(value)}")
 
 
 def number(value: Any, path: str, report: Report) -> None:
     """A finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        report(path, f"expected a number, not {shown(value)}")
+        report(path, f"expected a number, not {show(value)}")
     elif not is_finite(value):
         report(path, "the number is out of range")
 
@@ -125,7 +111,7 @@ def integer(low: int, high: int) -> Check:
 
     def check(value: Any, path: str, report: Report) -> None:
         if isinstance(value, bool) or not isinstance(value, int):
-            report(path, f"expected a whole number, not {shown(value)}")
+            report(path, f"expected a whole number, not {show(value)}")
         elif not low <= value <= high:
             report(path, f"expected {low} to {high}")
 
@@ -137,7 +123,7 @@ def one_of(*words: str) -> Check:
 
     def check(value: Any, path: str, report: Report) -> None:
         if not isinstance(value, str) or value not in words:
-            report(path, f"{shown(value)} is none of {', '.join(words)}{suggestion(value, words)}")
+            report(path, f"{show(value)} is none of {', '.join(words)}{suggestion(value, words)}")
 
     return check
 
@@ -148,7 +134,7 @@ def matching(pattern: str, expected: str) -> Check:
 
     def check(value: Any, path: str, report: Report) -> None:
         if not isinstance(value, str) or not compiled.fullmatch(value):
-            report(path, f"{shown(value)} is not {expected}")
+            report(path, f"{show(value)} is not {expected}")
 
     return check
 
@@ -158,11 +144,11 @@ def mapping(key: Callable[[str], str | None], item: Check) -> Check:
 
     def check(value: Any, path: str, report: Report) -> None:
         if not isinstance(value, dict):
-            report(path, f"expected a mapping, not {shown(value)}")
+            report(path, f"expected a mapping, not {show(value)}")
             return
         for name, one in value.items():
             here = under(path, str(name))
-            reason = key(name) if isinstance(name, str) else f"the key {shown(name)} is no text"
+            reason = key(name) if isinstance(name, str) else f"the key {show(name)} is no text"
             if reason:
                 report(here, reason)
             item(one, here, report)

@@ -12,14 +12,13 @@ from copy import deepcopy
 from typing import Any, Final
 
 from hostward.model.keys import ResourceKey
+from hostward.model.names import NAME_ANNOTATION, POLICY_KINDS
 from hostward.model.resources import BUILT_IN_TIERS
 
 Document = dict[str, Any]
 
-NAME_ANNOTATION: Final = "projectcalico.org/metadata"
 V1_NAME_ANNOTATION: Final = "hostward/v1-name"
 TIER_LABEL: Final = "projectcalico.org/tier"
-POLICY_KINDS: Final = frozenset(("GlobalNetworkPolicy", "NetworkPolicy", "StagedGlobalNetworkPolicy", "StagedNetworkPolicy"))
 _KEPT_METADATA: Final = ("name", "namespace", "labels", "annotations")
 _EXPONENT_FROM: Final = 1e21  # Go writes numbers from here on with an exponent
 _RULE_LISTS: Final = ("ingress", "egress")
@@ -32,7 +31,7 @@ def types_of(spec: Mapping[str, Any]) -> list[str]:
 
 
 def filled(document: Mapping[str, Any]) -> Document:
-    """A valid document as a writer stores it, but for uid and time of creation, which `stored` adds.
+    """A valid document as a writer stores it, but for uid and time of creation, which the store adds.
 
     Absent (`null`) fields are dropped, and numbers and digits have their stored form.
     """
@@ -92,11 +91,6 @@ def _tidy(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < _EXPONENT_FROM else value
 
 
-def created(document: Mapping[str, Any], uid: str, at: str) -> Document:
-    """A filled document with the uid and the time of creation (RFC 3339, whole seconds, UTC) that are set once."""
-    return {**document, "metadata": {**document["metadata"], "uid": uid, "creationTimestamp": at}}
-
-
 def merged(document: Mapping[str, Any], stored: Mapping[str, Any], uid: str, at: str) -> Document:
     """A filled document in place of a stored one: the stored metadata, with the user's labels and annotations (A.2).
 
@@ -137,7 +131,7 @@ def shown(key: ResourceKey, name: str, document: Mapping[str, Any], revision: st
             del notes[NAME_ANNOTATION]
             if not notes:
                 del meta["annotations"]
-        if isinstance(meta.get("labels") or {}, dict):
+        if key.kind != "StagedKubernetesNetworkPolicy" and isinstance(meta.get("labels") or {}, dict):
             meta["labels"] = {TIER_LABEL: "default"} | (meta.get("labels") or {})
     if revision:
         meta["resourceVersion"] = revision

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from hostward.convert import names, v1_validate
-from hostward.convert.checks import Problem
 from hostward.convert.defaults import V1_NAME_ANNOTATION, types_of
 from hostward.model import keys, nets
+from hostward.model.fields import Problem
 
 Document = dict[str, Any]
 
@@ -40,7 +40,7 @@ class V1Error(ValueError):
     """A v1 document that can't be converted; `problems` says why, by the paths of its own fields."""
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("; ".join(f"{path}: {reason}" if path else reason for path, reason in problems))
+        super().__init__("; ".join(map(str, problems)))
         self.problems = problems
 
 

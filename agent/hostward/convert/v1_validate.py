@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from hostward.convert.checks import (
     Check,
-    Problem,
     Report,
     boolean,
     each_of,
@@ -22,13 +21,13 @@ from hostward.convert.checks import (
     number,
     one_of,
     problems_of,
-    shown,
     text,
     under,
 )
 from hostward.convert.validate_infrastructure import address
 from hostward.convert.validate_rules import ip_version, is_named_port, selector, wrong_port
 from hostward.model import nets
+from hostward.model.fields import Problem, show
 
 API_VERSION: Final = "v1"
 REFUSED: Final = {
@@ -65,12 +64,12 @@ def protocol_number(value: object) -> int | None:
 
 def _protocol(value: Any, path: str, report: Report) -> None:
     if protocol_number(value) is None:
-        report(path, f"{shown(value)} is no protocol: expected {', '.join(_PROTOCOLS)} (in lower case) or 1 to 255")
+        report(path, f"{show(value)} is no protocol: expected {', '.join(_PROTOCOLS)} (in lower case) or 1 to 255")
 
 
 def _net(value: Any, path: str, report: Report) -> None:
     if not isinstance(value, str) or nets.parse_net(value) is None:
-        report(path, f"{shown(value)} is no address or network")
+        report(path, f"{show(value)} is no address or network")
 
 
 def _port(value: Any, path: str, report: Report) -> None:
@@ -232,7 +231,7 @@ def problems(document: dict[str, Any]) -> list[Problem]:
         meant = f"; did you mean {hint!r}?" if hint else f"; v1 kinds are {', '.join(words.values())}"
         return [
             Problem(
-                "kind", f"unknown resource type ({kind if isinstance(kind, str) else shown(kind)}) and/or version (v1){meant}"
+                "kind", f"unknown resource type ({kind if isinstance(kind, str) else show(kind)}) and/or version (v1){meant}"
             )
         ]
     if kind in REFUSED:

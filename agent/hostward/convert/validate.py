@@ -11,7 +11,6 @@ from typing import Any, Final
 from hostward.convert import names
 from hostward.convert.checks import (
     Check,
-    Problem,
     Report,
     anything,
     boolean,
@@ -23,7 +22,6 @@ from hostward.convert.checks import (
     number,
     one_of,
     problems_of,
-    shown,
     suggestion,
     under,
 )
@@ -32,6 +30,7 @@ from hostward.convert.validate_infrastructure import address, ip_pool, node
 from hostward.convert.validate_metadata import NAMESPACE_LABEL, label_value, labels, metadata, name, plain_name
 from hostward.convert.validate_rules import protocol, protocol_number, rules, selector
 from hostward.model import nets
+from hostward.model.fields import Problem, show
 from hostward.model.keys import API_VERSION, KINDS
 from hostward.model.resources import BUILT_IN_TIERS
 
@@ -42,7 +41,7 @@ def _each_once(value: Any, path: str, report: Report) -> None:
     seen: list[Any] = []
     for index, item in enumerate(value if isinstance(value, list) else ()):
         if item in seen:
-            report(under(path, index), f"{shown(item)} is given twice")
+            report(under(path, index), f"{show(item)} is given twice")
         seen.append(item)
 
 
@@ -85,7 +84,7 @@ def _interface_or_addresses(value: dict[str, Any], path: str, report: Report) ->
 
 def _interface(value: Any, path: str, report: Report) -> None:
     if not isinstance(value, str) or not (value == "*" or names.is_interface(value)):
-        report(path, f"{shown(value)} is no interface: expected '*' or 1 to 15 letters, digits, '_', '.' and '-'")
+        report(path, f"{show(value)} is no interface: expected '*' or 1 to 15 letters, digits, '_', '.' and '-'")
 
 
 def _port_protocol(value: Any, path: str, report: Report) -> None:
@@ -117,7 +116,7 @@ _HOST_ENDPOINT: Final = fields(
 
 def _set_member(value: Any, path: str, report: Report) -> None:
     if not isinstance(value, str) or nets.parse_net(value) is None:
-        report(path, f"{shown(value)} is no address or network")
+        report(path, f"{show(value)} is no address or network")
 
 
 _NETWORK_SET: Final = fields({"nets": listing(_set_member)})
@@ -198,7 +197,7 @@ _CHECKS: Final = {kind: _whole(kind) for kind in _SPECS}
 def problems(document: object) -> list[Problem]:
     """All that is wrong with a v3 document; none means that it can be written and will be understood. Never raises."""
     if not isinstance(document, dict):
-        return [Problem("", f"expected a mapping, not {shown(document)}")]
+        return [Problem("", f"expected a mapping, not {show(document)}")]
     kind, version = document.get("kind"), document.get("apiVersion")
     if kind is None or version is None:
         return [Problem(field, "missing") for field in ("apiVersion", "kind") if document.get(field) is None]
@@ -212,4 +211,4 @@ def problems(document: object) -> list[Problem]:
 
 
 def _word(value: object) -> str:
-    return value if isinstance(value, str) and value.isprintable() and len(value) <= 64 else shown(value)
+    return value if isinstance(value, str) and value.isprintable() and len(value) <= 64 else show(value)

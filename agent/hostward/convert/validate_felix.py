@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hostward.convert.checks import Report, shown, suggestion, under
+from hostward.convert.checks import Report, suggestion, under
 from hostward.model.felix_names import why_ignored
+from hostward.model.fields import show
 from hostward.model.settings import SETTINGS
 from hostward.model.value_errors import BadValueError, UnsupportedValueError
 
@@ -18,7 +19,7 @@ _FLAT: Final = {setting.name.lower(): setting for setting in SETTINGS.values()}
 def felix_configuration(value: Any, path: str, report: Report) -> None:
     """The spec: every name is known, and every value of ours can be read."""
     if not isinstance(value, dict):
-        report(path, f"expected a mapping, not {shown(value)}")
+        report(path, f"expected a mapping, not {show(value)}")
         return
     for name, raw in value.items():
         here = under(path, str(name))

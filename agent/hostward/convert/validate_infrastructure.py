@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hostward.convert.checks import Report, boolean, fields, integer, listing, one_of, shown, text, under
+from hostward.convert.checks import Report, boolean, fields, integer, listing, one_of, text, under
 from hostward.convert.validate_rules import selector
 from hostward.model import nets
+from hostward.model.fields import show
 
 _OVERLAY: Final = one_of("Never", "Always", "CrossSubnet")
 
@@ -17,19 +18,19 @@ _OVERLAY: Final = one_of("Never", "Always", "CrossSubnet")
 def address(value: Any, path: str, report: Report) -> None:
     """An IP address without a length."""
     if not isinstance(value, str) or nets.parse_address(value) is None:
-        report(path, f"{shown(value)} is no IP address")
+        report(path, f"{show(value)} is no IP address")
 
 
 def _interface_address(value: Any, path: str, report: Report) -> None:
     if not isinstance(value, str) or nets.parse_net(value) is None:
-        report(path, f"{shown(value)} is no IP address with a length, such as 192.0.2.10/24")
+        report(path, f"{show(value)} is no IP address with a length, such as 192.0.2.10/24")
 
 
 def _as_number(value: Any, path: str, report: Report) -> None:
     parts = value.split(".") if isinstance(value, str) else [value]
     good = all(str(part).isascii() and str(part).isdigit() and len(str(part)) <= 10 for part in parts)
     if isinstance(value, bool) or not good or len(parts) > 2:
-        report(path, f"{shown(value)} is no AS number")
+        report(path, f"{show(value)} is no AS number")
 
 
 _BGP: Final = {
@@ -59,7 +60,7 @@ def _block_size_fits(value: dict[str, Any], path: str, report: Report) -> None:
     size = value.get("blockSize")
     if cidr is None:
         if value.get("cidr"):
-            report(under(path, "cidr"), f"{shown(value['cidr'])} is no network")
+            report(under(path, "cidr"), f"{show(value['cidr'])} is no network")
         return
     low, high = (20, 32) if nets.family(cidr) == 4 else (116, 128)
     if isinstance(size, int) and size and not low <= size <= high:

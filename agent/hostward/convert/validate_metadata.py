@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from hostward.convert import names
-from hostward.convert.checks import Check, Report, anything, each_of, fields, mapping, matching, shown, text, under
+from hostward.convert.checks import Check, Report, anything, each_of, fields, mapping, matching, text, under
+from hostward.model.fields import show
 
 _MAX_ANNOTATIONS: Final = 256 * 1024
 NAMESPACE_LABEL: Final = "projectcalico.org/namespace"
@@ -22,7 +23,7 @@ def _wrong_annotation_key(key: str) -> str | None:
 def label_value(value: Any, path: str, report: Report) -> None:
     """A label's value."""
     if not isinstance(value, str):
-        report(path, f"expected a text, not {shown(value)}; quote it")
+        report(path, f"expected a text, not {show(value)}; quote it")
     elif reason := names.wrong_label_value(value):
         report(path, f"{value!r}: {reason}")
 
@@ -46,9 +47,9 @@ def name(wrong: Callable[[str], str | None]) -> Check:
 
     def check(value: Any, path: str, report: Report) -> None:
         if not isinstance(value, str):
-            report(path, f"expected a name, not {shown(value)}; quote it")
+            report(path, f"expected a name, not {show(value)}; quote it")
         elif reason := wrong(value):
-            report(path, f"{shown(value)} is no name for this: {reason}")
+            report(path, f"{show(value)} is no name for this: {reason}")
 
     return check
 

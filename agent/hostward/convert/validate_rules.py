@@ -20,12 +20,12 @@ from hostward.convert.checks import (
     listing,
     mapping,
     one_of,
-    shown,
     suggestion,
     text,
     under,
 )
 from hostward.model import nets, selectors
+from hostward.model.fields import show
 from hostward.model.rules import PROTOCOL_NUMBERS, Action
 
 MAX_SELECTOR: Final = 1024
@@ -40,7 +40,7 @@ _GLOBAL: Final = re.compile(r"global\(\s*\)")
 def selector(value: Any, path: str, report: Report, *, may_be_global: bool = False) -> None:
     """A selector of at most 1024 characters without `global()`, which only a rule's namespaceSelector may be, alone (M-16)."""
     if not isinstance(value, str):
-        report(path, f"expected a selector, not {shown(value)}")
+        report(path, f"expected a selector, not {show(value)}")
         return
     if len(value) > MAX_SELECTOR:
         report(path, f"{len(value)} characters; a selector has at most {MAX_SELECTOR}")
@@ -48,7 +48,7 @@ def selector(value: Any, path: str, report: Report, *, may_be_global: bool = Fal
     try:
         selectors.parse(value)
     except selectors.SelectorError as error:
-        report(path, f"{shown(value)} is no selector: {error}")
+        report(path, f"{show(value)} is no selector: {error}")
         return
     if "global(" in value and not (may_be_global and _GLOBAL.fullmatch(value.strip(" \t"))):
         report(path, "global() is allowed only alone, in a rule's namespaceSelector")
@@ -74,7 +74,7 @@ def protocol(value: Any, path: str, report: Report) -> None:
     """A protocol by name or number."""
     if protocol_number(value) is None:
         known = ", ".join(PROTOCOL_NUMBERS)
-        report(path, f"{shown(value)} is no protocol: expected {known} or 1 to 255{suggestion(value, PROTOCOL_NUMBERS)}")
+        report(path, f"{show(value)} is no protocol: expected {known} or 1 to 255{suggestion(value, PROTOCOL_NUMBERS)}")
 
 
 def wrong_port(value: object) -> str | None:
@@ -82,17 +82,17 @@ def wrong_port(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return None if 1 <= value <= 65535 else f"{value} is no port: expected 1 to 65535"
     if not isinstance(value, str):
-        return f"expected a port, not {shown(value)}"
+        return f"expected a port, not {show(value)}"
     ends = value.split(":")
     if not all(end.isascii() and end.isdigit() and len(end) <= 5 for end in ends) or len(ends) > 2:
         return names.wrong_port_name(value) and (
-            f"{shown(value)} is no port: expected a number, a range such as '8080:8090', or a name of at most 15 lower-case "
+            f"{show(value)} is no port: expected a number, a range such as '8080:8090', or a name of at most 15 lower-case "
             "letters, digits and single '-'"
         )
     numbers = [int(end) for end in ends]
     if not all(1 <= number <= 65535 for number in numbers):
-        return f"{shown(value)} is no port: expected 1 to 65535"
-    return None if numbers[0] <= numbers[-1] else f"{shown(value)}: the range ends before it begins"
+        return f"{show(value)} is no port: expected 1 to 65535"
+    return None if numbers[0] <= numbers[-1] else f"{show(value)}: the range ends before it begins"
 
 
 def is_named_port(value: object) -> bool:
@@ -107,7 +107,7 @@ def _port(value: Any, path: str, report: Report) -> None:
 
 def _net(value: Any, path: str, report: Report) -> None:
     if not isinstance(value, str) or (canonical := nets.parse_net(value)) is None:
-        report(path, f"{shown(value)} is no network: expected an address, '/' and a length, such as 192.0.2.0/24")
+        report(path, f"{show(value)} is no network: expected an address, '/' and a length, such as 192.0.2.0/24")
     elif "/" not in value:
         report(path, f"{value!r} is an address; write the network as {canonical!r}")
     elif nets.parse_address(value.partition("/")[0]) != canonical.partition("/")[0]:
@@ -206,7 +206,7 @@ def _families_agree(rule: dict[str, Any], path: str, report: Report) -> None:
 def ip_version(value: Any, path: str, report: Report) -> None:
     """4 or 6."""
     if isinstance(value, bool) or not isinstance(value, int) or value not in (4, 6):
-        report(path, f"{shown(value)} is no IP version: expected 4 or 6")
+        report(path, f"{show(value)} is no IP version: expected 4 or 6")
 
 
 _RULE: Final = fields(

@@ -1,0 +1,90 @@
+"""Options that several commands share, and the datastore that they name (`datamodel-and-cli.md` C.3).
+
+The commands' own thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hostward.cli.failures import CommandError, notice
+
+if TYPE_CHECKING:
+    from hostward.datastore.store import Store
+
+DATASTORE_VARIABLE = "HOSTWARD_DATASTORE"
+VALUE_OPTIONS = frozenset((*("-c", "--config", "--datastore", "-n", "--namespace", "-o", "--output", "-f", "--filename"),))
+"""Options with a value that may stand before the verb."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def datastore_options(function: F) -> F:
+    """--config and --datastore."""
+    function = click.option("-c", "--config", metavar="FILE", help="A calicoctl.cfg of either generation.")(function)
+    return click.option("--datastore", metavar="URL", help=f"etcd (the default) or dir:PATH; else ${DATASTORE_VARIABLE}.")(
+        function
+    )
+
+
+def manifest_options(function: F) -> F:
+    """-f, -R and -n."""
+    function = click.option(
+        "-f",
+        "--filename",
+        "files",
+        metavar="FILE",
+        multiple=True,
+        help="A manifest, a directory of them, or - for stdin. Repeatable.",
+    )(function)
+    function = click.option("-R", "--recursive", is_flag=True, help="Also the directories inside a directory.")(function)
+    return namespace_option(function)
+
+
+def namespace_option(function: F) -> F:
+    """-n."""
+    return click.option("-n", "--namespace", metavar="NAME", help="The namespace of namespaced kinds; default: default.")(
+        function
+    )
+
+
+@contextmanager
+def opened(config: str | None, datastore: str | None, *, writes: bool = False) -> Iterator[Store]:
+    """The store that the options and the environment name; closed at the end. With `writes` an empty etcd is initialised (A.6).
+
+    Raises CommandError when the settings are wrong.
+    """
+    # Imported here: `hostward version` and usage errors need no datastore.
+    from hostward.datastore.connection import SettingsError, open_store  # noqa: PLC0415 # as above
+
+    url = datastore or os.environ.get(DATASTORE_VARIABLE) or "etcd"
+    try:
+        store = open_store(url, Path(config) if config else None, config is not None, os.environ, notice)
+    except SettingsError as error:
+        text = str(error)
+        if not text.startswith("Error reading config file"):
+            text = f"failed to create Calico API client: {text}"
+        raise CommandError(text) from error
+    try:
+        if writes and url == "etcd":
+            _initialise(store)
+        yield store
+    finally:
+        store.close()
+
+
+def _initialise(store: Store) -> None:
+    from hostward.datastore.initialise import initialise  # noqa: PLC0415 # as in `opened`
+    from hostward.datastore.store import StoreError  # noqa: PLC0415 # as in `opened`
+
+    try:
+        initialise(store)
+    except StoreError as error:
+        # As calicoctl does, go on: the write itself may be allowed where this is not, and says so better when it isn't.
+        notice(f"warning: the datastore could not be initialised: {error}")

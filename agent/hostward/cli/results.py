@@ -1,0 +1,34 @@
+"""What a writing command did, in calicoctl's words (`datamodel-and-cli.md` C.2). Pure; any thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of resources, whose kinds are `kinds`. `verb` is such as `apply`, `done` such as `applied`."""
+
+    verb: str
+    done: str
+    kinds: list[str]
+    succeeded: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def _named(self) -> str:
+        return f"'{self.kinds[0]}' " if len(set(self.kinds)) == 1 else ""
+
+    def success(self) -> str:
+        """The line for stdout when nothing failed."""
+        return f"Successfully {self.done} {self.succeeded} {self._named}resource(s)"
+
+    def failure(self) -> str:
+        """The text for stderr when something failed."""
+        errors = f"[{', '.join(self.errors)}]"
+        if self.succeeded:
+            head = f"Partial success: {self.done} the first {self.succeeded} out of {len(self.kinds)} {self._named}resources:"
+            return f"{head}\nhit error: {errors}"
+        if len(self.kinds) == 1:
+            return f"failed to {self.verb} {self._named}resource: {errors}"
+        return f"failed to {self.verb} any {self._named}resources: {errors}"
