@@ -116,6 +116,12 @@ class Kernel(Protocol):
     def read_table(self, table: TableId) -> ActualTable:
         """The present content of a table."""
 
+    def changed(self, table: TableId) -> bool:
+        """Whether somebody else changed the table since it was last read or committed here; counters don't count. Cheap.
+
+        True for a table that was never read.
+        """
+
     def read_sets(self, names: Collection[str] | None = None, *, members: bool = True) -> dict[str, ActualSet]:
         """Our sets in the kernel, all or those named that exist."""
 

@@ -44,6 +44,7 @@ class Intake:
         self.in_force: dict[ResourceKey, Resource] = {}
         self.aside: dict[ResourceKey, SetAside] = {}
         self.frozen: str | None = "no complete snapshot of the datastore yet"
+        self.frozen_kind = "waiting"
         self._complete = False
         self._pending: set[str] = set()
 
@@ -62,28 +63,30 @@ class Intake:
                 else:
                     self.objects[key] = stored
             self._pending |= batch.objects.keys()
-        self.frozen = self._reason_to_freeze()
-        if self.frozen is not None:
+        doubt = self._reason_to_freeze()
+        self.frozen_kind, self.frozen = doubt or ("", None)
+        if doubt is not None:
             return {}
         pending, self._pending = self._pending, set()
         return self._adopt(pending)
 
-    def _reason_to_freeze(self) -> str | None:
+    def _reason_to_freeze(self) -> tuple[str, str] | None:
+        """A word for machines and a sentence for people, or None."""
         if not self._complete:
-            return "no complete snapshot of the datastore yet"
+            return "waiting", "no complete snapshot of the datastore yet"
         if self._always_ready:
             return None
         stored = self.objects.get(keys.path(CLUSTER))
         if stored is None:
-            return "ClusterInformation is missing: the datastore is empty, wrong or half restored"
+            return "uninitialised", "ClusterInformation is missing: the datastore is empty, wrong or half restored"
         cluster = decode(CLUSTER, stored.value).value
         if not isinstance(cluster, ClusterInformation) or not cluster.ready:
-            return "ClusterInformation does not say datastoreReady: true"
+            return "not-ready", "ClusterInformation does not say datastoreReady: true"
         trusted = self._memory.facts.get(GUID_FACT, "")
-        if cluster.guid not in (trusted, self._accepted_guid) and trusted:
-            return (
+        if trusted and cluster.guid not in (trusted, self._accepted_guid):
+            return "other-cluster", (
                 f"clusterGUID is {cluster.guid or 'empty'}, but this host trusts {trusted}: "
-                "another cluster's datastore? Set clusterGUID to accept it"
+                "another cluster's datastore? The setting clusterGUID accepts it"
             )
         if cluster.guid and cluster.guid != trusted:
             self._memory.note(GUID_FACT, cluster.guid)

@@ -14,7 +14,7 @@ from typing import Final
 
 from hostward.report.logs import get_logger
 
-log = get_logger(__name__)
+log = get_logger()
 FILE: Final = "memory.db"
 _SCHEMA = """
 create table if not exists understood (key text primary key, value blob not null) without rowid;

@@ -124,6 +124,10 @@ class Metrics:
         """The datastore has just confirmed that nothing newer was missed."""
         self._contact = self._clock()
 
+    def contact_was(self, at: float) -> None:
+        """When, by the clock, the datastore last confirmed that nothing newer was missed."""
+        self._contact = at
+
     def contact_age(self) -> float:
         """Seconds since the last confirmed contact, or since the start."""
         return self._clock() - self._contact

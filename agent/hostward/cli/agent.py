@@ -1,0 +1,51 @@
+"""`hostward agent`: runs the daemon in the foreground, or shows its settings."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+FILE = Path("/etc/hostward/agent.toml")
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The settings file as a mapping, empty if there is none. Exits 1 with the line when it isn't TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        click.echo(f"Error: {path}: {error}", err=True)
+        sys.exit(1)
+
+
+@click.command(name="agent", help="Enforce policy on this host, in the foreground, until a signal.")
+@click.option("--datastore", envvar="HOSTWARD_DATASTORE", default="etcd", show_default=True, help="etcd, or dir:PATH.")
+@click.option("--show-config", is_flag=True, help="Print each effective setting with its source, and exit.")
+def command(datastore: str, show_config: bool) -> None:
+    """Exit 0 after a signal, 1 when it can't start."""
+    from hostward import daemon  # noqa: PLC0415 # heavy: gRPC, pyroute2, iptc
+
+    sources = daemon.Sources(os.environ, read_file(FILE), socket.gethostname(), datastore)
+    if show_config:
+        sys.exit(show(sources))
+    sys.exit(daemon.run(sources))
+
+
+def show(sources: Any) -> int:  # a daemon.Sources, whose module is imported late
+    """Prints settings known without the datastore, and what is wrong with them; 1 if anything stops the agent."""
+    resolved = sources.resolve()
+    width = max(len(name) for name in resolved.sources)
+    for name, sourced in resolved.sources.items():
+        click.echo(f"{name:<{width}}  {sourced.value or '-'}  ({sourced.source})")
+    for notice in resolved.notices:
+        click.echo(f"Notice: {notice}", err=True)
+    for error in resolved.errors:
+        click.echo(f"Error: {error}", err=True)
+    return 1 if resolved.errors else 0

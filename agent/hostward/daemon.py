@@ -1,0 +1,171 @@
+"""The composition root: every thread and queue of the agent on one screen.
+
+    feed thread ──▶ mailbox ◀── links thread          metrics and health: a thread each
+                       │
+                 engine thread ──▶ kernel              log writer: a thread of its own
+                       │
+                 main thread: waits for SIGTERM, SIGINT, or a thread that died of a bug
+
+Nothing is removed at the end: the rules stay in the kernel.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hostward
+from hostward.dataplane.kernel import KernelError
+from hostward.dataplane.links import LinkWatcher
+from hostward.dataplane.linux import LinuxKernel
+from hostward.datastore.connection import open_feed
+from hostward.datastore.store import StoreError
+from hostward.engine.intake import Intake
+from hostward.engine.loop import Loop
+from hostward.engine.mailbox import Mailbox
+from hostward.engine.memory import Memory
+from hostward.engine.telling import Teller
+from hostward.model.setting_sources import Resolved, resolve
+from hostward.model.settings import Settings
+from hostward.report import logs, secrets
+from hostward.report.agent_lock import AgentLock, AgentRunsError
+from hostward.report.endpoints import health_server, metrics_server
+from hostward.report.health import HealthBoard
+from hostward.report.metrics import Metrics
+from hostward.report.status import StatusFile
+
+log = logs.get_logger()
+JOIN_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where settings come from, but for the datastore: environment, file, kernel's hostname; and which datastore it is."""
+
+    environ: Mapping[str, str]
+    file: Mapping[str, Any]
+    hostname: str
+    datastore: str = "etcd"
+
+    def resolve(self, node: Mapping[str, Any] | None = None, default: Mapping[str, Any] | None = None) -> Resolved:
+        """The effective settings with these FelixConfigurations."""
+        return resolve(self.environ, self.file, node, default, self.hostname)
+
+
+class SettingsTold:
+    """Settings for each state of FelixConfiguration; a notice is logged once."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._told: set[str] = set()
+        self._last: tuple[object, Settings] | None = None
+
+    def __call__(self, node: Mapping[str, object] | None, default: Mapping[str, object] | None) -> Settings:
+        """The effective settings."""
+        if self._last is None or self._last[0] != (node, default):
+            resolved = self._sources.resolve(node, default)
+            for notice in resolved.notices:
+                if notice not in self._told:
+                    log.warning("settings", notice=notice)
+            self._told.update(resolved.notices)
+            self._last = ((node, default), resolved.settings)
+        return self._last[1]
+
+
+class Threads:
+    """Threads that end together: a bug in one ends the process, whose supervisor starts it again."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.failed = False
+        self._threads: list[threading.Thread] = []
+
+    def start(self, name: str, work: Callable[[threading.Event], None]) -> None:
+        """Runs `work(stop)` in a thread of its own."""
+
+        def run() -> None:
+            try:
+                work(self.stop)
+            except BaseException:
+                self.failed = True
+                log.exception("a bug ends the agent; the rules stay in place", thread=name)
+                raise
+            finally:
+                self.stop.set()
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def join(self) -> None:
+        """Waits for all of them, not for ever."""
+        for thread in self._threads:
+            thread.join(JOIN_SECONDS)
+
+
+def run(sources: Sources) -> int:
+    """Runs the agent until a signal; the exit status: 0 after a signal, 1 when it can't start or a bug ended it."""
+    first = sources.resolve()
+    settings = first.settings
+    writer = logs.configure(settings.log_severity_screen, settings.log_format)
+    secrets.hide(sources.environ.get("ETCD_PASSWORD", ""))
+    try:
+        for error in first.errors:
+            log.error("bad setting", error=error)
+        return 1 if first.errors else _run(sources, settings)
+    finally:
+        writer.close()
+
+
+def _run(sources: Sources, settings: Settings) -> int:
+    state = Path(settings.state_dir)
+    try:
+        lock = AgentLock(settings.state_dir)
+        feed = open_feed(sources.datastore, sources.environ, cache=state / "manifests.cache")
+        kernel = LinuxKernel(Path(settings.iptables_lock_file_path), settings.iptables_lock_timeout)
+        kernel.self_test()
+    except (AgentRunsError, OSError, StoreError, KernelError) as error:
+        log.error("the agent can't start", error=str(error))
+        return 1
+    threads = Threads()
+    mailbox = Mailbox()
+    memory = Memory(state)
+    directory = sources.datastore.startswith("dir:")
+    intake = Intake(memory, accepted_guid=settings.cluster_guid, always_ready=directory)
+    metrics = Metrics(
+        version=hostward.__version__,
+        node=settings.node_name,
+        process=settings.prometheus_process_metrics_enabled,
+        felix=settings.felix_metrics_enabled,
+        log_counts=lambda: dataclasses.astuple(logs.counts()),
+    )
+    health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
+    teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
+    loop = Loop(kernel, mailbox, intake, teller, settings_of=SettingsTold(sources), peers=feed.peers)
+    links = LinkWatcher(refresh_interval=settings.interface_refresh_interval or float("inf"))
+    servers = [server for server in (health_server(settings, health), metrics_server(settings, metrics)) if server is not None]
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: threads.stop.set())
+    log.info("agent starts", version=hostward.__version__, node=settings.node_name, datastore=sources.datastore)
+    for server in servers:
+        server.start()
+    threads.start("links", lambda stop: links.run(mailbox.links, stop))
+    threads.start("feed", lambda stop: feed.run(mailbox, stop))
+    threads.start("engine", loop.run)
+    while not threads.stop.wait(3600):
+        pass
+    mailbox.nudge()
+    threads.join()
+    for server in servers:
+        server.stop()
+    memory.close()
+    log.info("agent stops, the rules stay in place")
+    lock.release()
+    return 1 if threads.failed else 0

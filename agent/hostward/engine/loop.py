@@ -1,0 +1,146 @@
+"""The engine: batch in, kernel out, one round after another. The only thread that touches tables and sets.
+
+What a round did is told to people and machines by `telling`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from hostward.calc.engine import Engine
+from hostward.dataplane.kernel import Kernel, KernelError
+from hostward.engine.applier import Applier
+from hostward.engine.intake import Intake
+from hostward.engine.mailbox import Batch, Mailbox
+from hostward.engine.schedule import COUNT_INTERVAL, TICK, Checks, Every, Retry
+from hostward.engine.telling import Teller
+from hostward.model.links import Link
+from hostward.model.resolved import Resolved, Scope
+from hostward.model.settings import Settings
+from hostward.render.options import Options, options
+from hostward.render.renderer import Renderer
+
+Spec = Mapping[str, object]
+SettingsOf = Callable[[Spec | None, Spec | None], Settings]
+Peers = Callable[[], tuple[tuple[str, int], ...]]
+
+
+def scope_of(settings: Settings) -> Scope:
+    """Which endpoints and interfaces are this agent's."""
+    return Scope(settings.node_name, settings.interface_prefix, settings.interface_exclude)
+
+
+class Loop:
+    """One agent's engine.
+
+    `settings_of` gives the effective settings for the specs of FelixConfiguration `node.<name>` and `default`; `peers` the
+    datastore's own addresses and ports.
+    """
+
+    def __init__(
+        self, kernel: Kernel, mailbox: Mailbox, intake: Intake, teller: Teller, *, settings_of: SettingsOf, peers: Peers
+    ) -> None:
+        self._kernel = kernel
+        self._mailbox = mailbox
+        self._intake = intake
+        self._teller = teller
+        self._settings_of = settings_of
+        self._peers = peers
+        self._settings = settings_of(None, None)
+        self._applier = Applier(kernel)
+        self._engine = Engine(scope_of(self._settings))
+        self._resolved = Resolved()
+        self._renderer = Renderer(options(self._settings, ()))
+        self._options: Options | None = None
+        self._links: Mapping[str, Link] | None = None
+        self._received = 0
+        self._retry = Retry()
+        self._checks = Checks(self._settings.drift_check_interval)
+        self._whole_sets = Every(self._settings.ipsets_refresh_interval)
+        self._counting = Every(COUNT_INTERVAL)
+
+    def run(self, stop: threading.Event) -> None:
+        """Rounds until `stop` is set. Only a bug ends it otherwise."""
+        while not stop.is_set():
+            self._round()
+            self._teller.beat(self._mailbox, self._intake)
+
+    def _round(self) -> None:
+        """One batch, or one look at what became of the last."""
+        due = min(time.monotonic() + TICK, self._checks.due, self._retry.due)
+        batch = self._mailbox.take(due - time.monotonic())
+        began = time.monotonic()
+        changed = self._absorb(batch) if batch is not None else False
+        if self._intake.frozen is None and self._links is not None:
+            changed |= self._follow_settings()
+            if changed or began >= self._retry.due or self._applier.desired is None:
+                if changed or began >= self._retry.due or not self._retry.pending:
+                    self._apply(began)
+            elif batch is not None and not self._retry.pending:
+                self._teller.nothing_to_do(self._received)
+        if time.monotonic() >= self._checks.due and self._applier.desired is not None and not self._retry.pending:
+            self._check()
+
+    def _absorb(self, batch: Batch) -> bool:
+        """Takes a batch in; whether what is in force changed."""
+        before = self._resolved
+        changes = self._intake.take(batch)
+        if batch.revision is not None:
+            self._received = batch.revision
+            self._teller.received(batch, self._intake)
+        if batch.links is not None:
+            self._links = batch.links
+        began = time.perf_counter()
+        self._resolved = self._engine.update(changes, batch.links)
+        self._teller.calculated(time.perf_counter() - began, changes)
+        return self._resolved != before
+
+    def _follow_settings(self) -> bool:
+        """Follows FelixConfiguration and the datastore's own addresses; whether the rules differ by it."""
+        before = self._settings
+        node = self._intake.configuration(f"node.{before.node_name}")
+        self._settings = self._settings_of(node, self._intake.configuration("default"))
+        self._checks.interval = self._settings.drift_check_interval
+        self._whole_sets.seconds = self._settings.ipsets_refresh_interval
+        if scope_of(before) != scope_of(self._settings):
+            self._engine = Engine(scope_of(self._settings))
+            self._resolved = self._engine.update(self._intake.in_force, self._links)
+        if before != self._settings:
+            self._teller.settings(before, self._settings)
+        wanted = options(self._settings, self._peers())
+        if wanted == self._options:
+            return False
+        self._options, self._renderer = wanted, Renderer(wanted)
+        return True
+
+    def _apply(self, began: float) -> None:
+        """Brings the kernel there; on failure what is in it stays, and it is tried again."""
+        assert self._options is not None, "settings are followed before the first apply"  # noqa: S101 # tells the type checker
+        desired = self._renderer.render(self._resolved)
+        try:
+            outcome = self._applier.bring(desired, self._options.marks)
+        except KernelError as error:
+            self._retry.failed(time.monotonic())
+            self._teller.failed(error, time.monotonic() - began)
+            return
+        self._retry.succeeded()
+        self._teller.applied(self._received, time.monotonic() - began, outcome, self._resolved, desired)
+
+    def _check(self) -> None:
+        """Looks for what others changed, and puts it back; also while the datastore is in doubt."""
+        began, cpu = time.monotonic(), time.thread_time()
+        if self._whole_sets.is_due(began):
+            self._applier.distrust_sets()
+        try:
+            if self._applier.drifted():
+                outcome = self._applier.repair()
+                self._teller.repaired(outcome, time.monotonic() - began)
+            if self._counting.is_due(began) and self._applier.desired is not None:
+                self._teller.count(self._applier.desired, self._kernel.counters)
+        except KernelError as error:
+            self._retry.failed(time.monotonic())
+            self._teller.failed(error, time.monotonic() - began)
+        self._checks.done(time.monotonic(), time.thread_time() - cpu)
+        self._teller.checked(time.monotonic() - began, self._checks.current)

@@ -1,0 +1,63 @@
+"""When to look for tampering next, and when to try again: pure timing, clock given. Engine thread only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+MOST_OF_A_CORE: Final = 0.05
+FIRST_RETRY, LAST_RETRY = 0.1, 10.0
+TICK: Final = 1.0
+COUNT_INTERVAL: Final = 5.0
+NEVER: Final = float("inf")
+
+
+@dataclass(slots=True)
+class Checks:
+    """Drift checks at `interval` seconds, or as far apart as keeps them under 5 % of a core."""
+
+    interval: float
+    due: float = 0.0
+    current: float = 0.0
+
+    def done(self, now: float, seconds: float) -> None:
+        """A check that took `seconds` of CPU ended just now."""
+        self.current = max(self.interval, seconds / MOST_OF_A_CORE)
+        self.due = now + self.current
+
+
+@dataclass(slots=True)
+class Every:
+    """Something that happens once in so many seconds; 0 for never."""
+
+    seconds: float
+    due: float = 0.0
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time; if so, the next time is set."""
+        if not self.seconds or now < self.due:
+            return False
+        self.due = now + self.seconds
+        return True
+
+
+@dataclass(slots=True)
+class Retry:
+    """Backoff after failures, doubling from 0.1 s to 10 s. `due` is never while nothing failed."""
+
+    due: float = NEVER
+    delay: float = FIRST_RETRY
+
+    @property
+    def pending(self) -> bool:
+        """Whether something is left to try again."""
+        return self.due != NEVER
+
+    def failed(self, now: float) -> None:
+        """Something failed just now."""
+        self.due = now + self.delay
+        self.delay = min(self.delay * 2, LAST_RETRY)
+
+    def succeeded(self) -> None:
+        """Nothing is left to try again."""
+        self.due, self.delay = NEVER, FIRST_RETRY

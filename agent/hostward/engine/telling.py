@@ -1,0 +1,237 @@
+"""What the engine tells people and machines: logs, metrics, health, status. Engine thread only."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import hostward
+from hostward.dataplane.kernel import KernelError
+from hostward.engine.applier import Outcome
+from hostward.engine.intake import Intake
+from hostward.engine.mailbox import Batch, Mailbox
+from hostward.model import keys
+from hostward.model.keys import ResourceKey
+from hostward.model.resolved import ANY_INTERFACE, Resolved
+from hostward.model.resources import Policy, Resource
+from hostward.model.settings import Settings, differences
+from hostward.render.ruleset import FAMILIES, Family, Ruleset, TableId
+from hostward.report import counters, status
+from hostward.report.counters import CounterKey, Monotonic
+from hostward.report.health import HealthBoard
+from hostward.report.logs import configure, get_logger
+from hostward.report.metrics import Metrics
+from hostward.report.sizes import Activity, Cluster, SetsSize, TableSize
+from hostward.report.status import Status, StatusFile, interface_status
+
+log = get_logger()
+ENGINE, DATASTORE, KERNEL = "Engine", "Datastore", "Kernel"
+LIVE_SETTINGS = frozenset({"log_severity_screen", "log_format"})
+RESTART_SETTINGS = frozenset(
+    name
+    for name in Settings.__dataclass_fields__
+    if name.startswith(("health_", "prometheus_", "felix_metrics", "iptables_lock", "interface_refresh", "dataplane_watchdog"))
+)
+Count = Callable[[TableId], Mapping[str, tuple[tuple[int, int], ...]]]
+
+
+class Teller:
+    """Keeps what was last told, so that a line in the log says what changed."""
+
+    def __init__(
+        self, settings: Settings, metrics: Metrics, health: HealthBoard, file: StatusFile, clock: Callable[[], float]
+    ) -> None:
+        self._metrics = metrics
+        self._health = health
+        self._file = file
+        self._clock = clock
+        self._counters: Monotonic[CounterKey] = Monotonic()
+        self._resolved = Resolved()
+        self._aside: frozenset[tuple[ResourceKey, str, str]] = frozenset()
+        self._frozen: str | None = None
+        self._trouble: str | None = None
+        self._desired_revision = self._applied_revision = 0
+        self._status = Status(
+            node=settings.node_name, pid=os.getpid(), version=hostward.__version__, started_at=datetime.now(UTC)
+        )
+        health.register(ENGINE, live=True, timeout=settings.dataplane_watchdog_timeout)
+        health.register(DATASTORE, ready=True)
+        health.register(KERNEL, ready=True)
+
+    # --- the datastore -------------------------------------------------------------------------------------------------
+    def received(self, batch: Batch, intake: Intake) -> None:
+        """A batch came in and was decoded."""
+        self._desired_revision = batch.revision or 0
+        kinds = Counter(key.kind for path in batch.objects if (key := keys.parse(path)) is not None)
+        self._metrics.received(self._desired_revision, kinds)
+        aside = frozenset(
+            (entry.key, problem.path, problem.reason) for entry in intake.aside.values() for problem in entry.problems
+        )
+        for key, path, reason in sorted(aside - self._aside):
+            older = intake.aside[key].older_in_force
+            log.warning("set aside", key=str(key), path=path, reason=reason, older_version_in_force=older)
+        self._aside = aside
+        self._metrics.set_aside(Counter(key.kind for key in intake.aside))
+        held = Counter(key.kind for key in intake.in_force)
+        self._metrics.cluster(
+            Cluster(
+                hosts=held["Node"],
+                host_endpoints=held["HostEndpoint"],
+                policies=held["GlobalNetworkPolicy"],
+                profiles=held["Profile"],
+                tiers=held["Tier"],
+            )
+        )
+
+    def calculated(self, seconds: float, changes: Mapping[ResourceKey, Resource | None]) -> None:
+        """A batch went through calculation."""
+        self._metrics.calculated(seconds)
+        for key, value in sorted(changes.items()):
+            log.info("resource changed", key=str(key), change="gone" if value is None else "in force")
+
+    def settings(self, before: Settings, now: Settings) -> None:
+        """The datastore's configuration changed the effective settings."""
+        changed = set(differences(before, now))
+        if changed & LIVE_SETTINGS:
+            configure(now.log_severity_screen, now.log_format)
+        log.info("settings changed", settings=sorted(changed), take_effect_at_restart=sorted(changed & RESTART_SETTINGS))
+
+    # --- the kernel ----------------------------------------------------------------------------------------------------
+    def applied(self, revision: int, seconds: float, outcome: Outcome, resolved: Resolved, desired: Ruleset) -> None:
+        """Everything up to a revision is in the kernel."""
+        first = self._applied_revision == 0
+        self._applied_revision = revision
+        self._metrics.applied(revision, seconds)
+        self._count_repairs(outcome)
+        if outcome.commits or outcome.set_steps or first:
+            names = {p.name for p in resolved.policies.values() if self._resolved.policies.get(p.key) is not p}
+            names |= {p.name for key, p in self._resolved.policies.items() if key not in resolved.policies}
+            moved = resolved.endpoints.keys() ^ self._resolved.endpoints.keys()
+            moved |= {name for name, e in resolved.endpoints.items() if self._resolved.endpoints.get(name) != e}
+            log.info(
+                "applied",
+                revision=revision,
+                policies=sorted(names),
+                interfaces=sorted(moved),
+                rules_written=outcome.written_rules,
+                commits=outcome.commits,
+                set_changes=outcome.set_steps,
+                seconds=round(seconds, 4),
+            )
+        self._resolved = resolved
+        self._sizes(resolved, desired)
+        self._health.report(KERNEL, detail=f"revision {revision} applied")
+
+    def nothing_to_do(self, revision: int) -> None:
+        """A revision changed nothing for this host."""
+        self._applied_revision = revision
+        self._metrics.applied(revision)
+        self._health.report(KERNEL, detail=f"revision {revision} applied")
+
+    def failed(self, error: KernelError, seconds: float) -> None:
+        """The kernel refused; it will be tried again."""
+        self._metrics.apply_failed(seconds)
+        self._health.report(KERNEL, ready=False, detail=str(error))
+        log.error("the kernel refused a change, what was in force stays; trying again", error=str(error))
+
+    def repaired(self, outcome: Outcome, seconds: float) -> None:
+        """What others changed was put back."""
+        self._count_repairs(outcome)
+        if outcome.commits or outcome.set_steps:
+            log.warning(
+                "repaired what another program had changed",
+                tables=sorted(str(table) for table in outcome.tables),
+                sets=outcome.sets.total(),
+                rules_written=outcome.written_rules,
+                seconds=round(seconds, 4),
+            )
+
+    def checked(self, seconds: float, interval: float) -> None:
+        """A drift check was made."""
+        self._metrics.drift_checked(seconds, interval)
+
+    def count(self, desired: Ruleset, count: Count) -> None:
+        """Reads the packet counters of rules that drop."""
+        readings: dict[CounterKey, int] = {}
+        for where, table in desired.tables.items():
+            readings.update(counters.readings(where, table, count(where)))
+        self._counters.observe(readings)
+        self._metrics.dropped(counters.drops(self._counters.totals()))
+
+    def _count_repairs(self, outcome: Outcome) -> None:
+        for table, number in outcome.tables.items():
+            self._metrics.repaired(table, number)
+        for family, number in outcome.sets.items():
+            self._metrics.repaired_sets(family, number)
+
+    def _sizes(self, resolved: Resolved, desired: Ruleset) -> None:
+        tables = {}
+        for where, table in desired.tables.items():
+            hooked = sum(len(hook.first) + len(hook.last) for hook in table.hooks.values())
+            tables[where] = TableSize(len(table.chains), hooked + sum(len(chain) for chain in table.chains.values()))
+        sets: dict[Family, SetsSize] = {}
+        for family in FAMILIES:
+            mine = [held for held in desired.sets.values() if held.family == family]
+            sets[family] = SetsSize(len(mine), sum(len(held.members) for held in mine))
+        self._metrics.sizes(tables, sets, Activity(len(resolved.endpoints), len(resolved.policies), len(resolved.sets)))
+
+    # --- every round ---------------------------------------------------------------------------------------------------
+    def beat(self, mailbox: Mailbox, intake: Intake) -> None:
+        """The engine is alive; says how the datastore does, and what the status is now."""
+        self._health.report(ENGINE)
+        self._report_datastore(mailbox, intake)
+        contact = None
+        if mailbox.contact_at is not None:
+            contact = datetime.now(UTC) - timedelta(seconds=self._clock() - mailbox.contact_at)
+        state = "lost" if mailbox.trouble else "in-sync" if contact is not None else "waiting"
+        self._file.publish(
+            self._now(intake, status.DatastoreStatus(state=state, last_contact=contact, detail=mailbox.trouble or ""))
+        )
+
+    def _report_datastore(self, mailbox: Mailbox, intake: Intake) -> None:
+        known = mailbox.contact_at is not None
+        self._metrics.datastore("lost" if mailbox.trouble else "in-sync" if known else "waiting")
+        if mailbox.contact_at is not None:
+            self._metrics.contact_was(mailbox.contact_at)
+        self._metrics.frozen([] if intake.frozen is None else [intake.frozen_kind])
+        if intake.frozen != self._frozen and intake.frozen is not None:
+            log.warning("the kernel's state is kept as it is", reason=intake.frozen)
+        elif intake.frozen is None and self._frozen is not None:
+            log.info("following the datastore")
+        self._frozen = intake.frozen
+        if mailbox.trouble != self._trouble:
+            if mailbox.trouble:
+                log.warning("datastore lost, what is in force stays", reason=mailbox.trouble)
+            elif self._trouble is not None:
+                log.info("datastore is back")
+            self._trouble = mailbox.trouble
+        # Losing the store makes no host less guarded: readiness tells the doubt about its content, and the first contact.
+        detail = intake.frozen or mailbox.trouble or ""
+        self._health.report(DATASTORE, ready=intake.frozen is None, detail=detail)
+
+    def _now(self, intake: Intake, datastore: status.DatastoreStatus) -> Status:
+        policies: Mapping[ResourceKey, Policy] = self._resolved.policies
+        warnings = [
+            f"untracked policy {r.name} does not apply to the * endpoint"
+            for r in (policies.values() if ANY_INTERFACE in self._resolved.endpoints else ())
+            if r.do_not_track
+        ]
+        return Status(
+            node=self._status.node,
+            pid=self._status.pid,
+            version=self._status.version,
+            started_at=self._status.started_at,
+            desired_revision=self._desired_revision,
+            applied_revision=self._applied_revision,
+            datastore=datastore,
+            frozen=() if intake.frozen is None else (intake.frozen,),
+            interfaces=tuple(interface_status(n, e, policies) for n, e in sorted(self._resolved.endpoints.items())),
+            set_aside=tuple(
+                status.SetAside(key=str(key), path=path, reason=reason, older_in_force=intake.aside[key].older_in_force)
+                for key, path, reason in sorted(self._aside)
+                if key in intake.aside
+            ),
+            warnings=tuple(warnings),
+        )
