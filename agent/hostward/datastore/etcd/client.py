@@ -18,7 +18,7 @@ from etcd3 import etcdrpc
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from hostward.datastore.connection import Connection, Endpoint, Pem, SettingsError
-from hostward.datastore.etcd.errors import EtcdError, Trouble, translate
+from hostward.datastore.etcd.errors import EtcdError, Trouble, hung_up, translate
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -105,6 +105,7 @@ class Client:
         self._kv, self._maintenance = self._channel.kvstub, self._channel.maintenancestub
         self._watch = etcdrpc.WatchStub(self._channel.channel)
         self._token: str | None = None
+        self._answered = False
 
     def close(self) -> None:
         """Ends all requests and streams."""
@@ -112,7 +113,15 @@ class Client:
 
     def translate(self, error: grpc.RpcError) -> EtcdError:
         """A gRPC error of this server."""
-        return translate(error, str(self.endpoint))
+        if self._answered or not hung_up(error):
+            return translate(error, str(self.endpoint))
+        if not self.endpoint.tls:
+            guess = "the server hung up; does it want https:// ?"
+        elif self._connection.cert is None:
+            guess = "TLS handshake failed: the server hung up; does it want a client certificate, or not speak TLS here?"
+        else:
+            guess = "TLS handshake failed: the server hung up; does it accept this client certificate, and speak TLS here?"
+        return EtcdError(Trouble.UNREACHABLE, f"{self.endpoint}: {guess}")
 
     def metadata(self, *, leader: bool = False) -> list[tuple[str, str]]:
         """Headers of a request; with `leader`, etcd ends a stream when its server loses the cluster."""
@@ -140,9 +149,11 @@ class Client:
                 future.cancel()
                 raise StoppedError
         try:
-            return future.result()
+            response = future.result()
         except grpc.RpcError as error:
             raise self.translate(error) from error
+        self._answered = True
+        return response
 
     def authenticate(self) -> None:
         """Gets a token, if a user is set; a store without authentication is fine too, as for Calico's own client."""
@@ -150,6 +161,7 @@ class Client:
             return
         request = etcdrpc.AuthenticateRequest(name=self._connection.username, password=self._connection.password or "")
         stub = etcdrpc.AuthStub(self._channel.channel)
+        self._token = None  # etcd refuses even this request if it carries a token that it has forgotten
         try:
             self._token = self._call(stub.Authenticate, request, self._connection.dial_timeout).token
         except EtcdError as error:

@@ -87,6 +87,14 @@ def explain(details: str) -> str:
     return details.removeprefix("etcdserver: ").strip() or "no reason given"
 
 
+_HUNG_UP = ("Socket closed", "Connection reset", "Unwrap failed", "Handshake read failed", "Endpoint closing", "SETTINGS frame")
+
+
+def hung_up(error: grpc.RpcError) -> bool:
+    """Whether the server closed the connection without saying why; servers do that to clients they can't talk with."""
+    return any(needle in (error.details() or "") for needle in _HUNG_UP)
+
+
 def translate(error: grpc.RpcError, endpoint: str) -> EtcdError:
     """A gRPC error as ours; `endpoint` is named in the text."""
     code, details = error.code(), error.details() or ""

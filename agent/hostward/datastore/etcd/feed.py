@@ -68,6 +68,7 @@ class EtcdFeed:
         self._cluster = 0
         self._anchor: _Anchor | None = None
         self._alarms: tuple[str, ...] = ()
+        self._watching = False
 
     def peers(self) -> tuple[tuple[str, int], ...]:
         """The servers' addresses and ports, names resolved; last known ones kept (D8)."""
@@ -92,16 +93,19 @@ class EtcdFeed:
             except StoreError as error:
                 trouble = Trouble.REFUSED
                 text = str(error)
-            steady = time.monotonic() - began >= STEADY_AFTER
-            failures = 1 if steady else failures + 1
-            if trouble is not None and not (trouble is Trouble.TOKEN and failures == 1):
+            if trouble is Trouble.TOKEN and self._watching:
+                continue  # it worked until the token expired; the next session gets another
+            failures = 1 if time.monotonic() - began >= STEADY_AFTER else failures + 1
+            if trouble is not None:
                 sink.lost(text)
                 self._turn += 1
             if trouble is not None or failures > 1:
-                stop.wait(min(BACKOFF[1], BACKOFF[0] * 2 ** min(failures - 1, 10)) * random.uniform(0.5, 1.0))  # noqa: S311 # jitter
+                longest = min(BACKOFF[1], BACKOFF[0] * 2 ** min(failures - 1, 10))
+                stop.wait(longest * random.uniform(0.5, 1.0))  # noqa: S311 # jitter, no secret
 
     def _session(self, sink: Sink, stop: threading.Event) -> None:
         """One connection, for as long as it lasts."""
+        self._watching = False
         endpoint = self._connection.endpoints[self._turn % len(self._connection.endpoints)]
         client = Client(self._connection, endpoint, self._address(endpoint, stop), stop)
         try:
@@ -113,6 +117,7 @@ class EtcdFeed:
             sink.contact()
             self._check_alarms(client, sink)
             stream = WatchStream(client, self._root, self._revision + 1)
+            self._watching = True
             try:
                 self._follow(client, stream, sink, stop)
             finally:
