@@ -221,14 +221,14 @@ def test_the_longest_name_works(ns, sets):
 
 
 def test_what_a_killed_agent_left_is_seen_reused_and_walked_around(ns, sets):
-    ns.run("ipset", "restore", data="create hw4~0 hash:ip family inet\nadd hw4~0 10.0.0.1\n")
-    assert set(sets.read_sets()) == {"hw4~0"}
+    ns.run("ipset", "restore", data="create hw4~~0 hash:ip family inet\nadd hw4~~0 10.0.0.1\n")
+    assert set(sets.read_sets()) == {"hw4~~0"}
     sets.apply(CreateSet("hw4-a", IPSet("hash:net", 4, frozenset({"10.0.0.2"}))))
     assert (names(ns), saved(ns, "hw4-a")) == ({"hw4-a"}, {"10.0.0.2"})
-    ns.run("ipset", "create", "hw4~0", "hash:net")
-    ns.run("iptables-legacy", "-A", "INPUT", "-m", "set", "--match-set", "hw4~0", "src")
+    ns.run("ipset", "create", "hw4~~0", "hash:net")
+    ns.run("iptables-legacy", "-A", "INPUT", "-m", "set", "--match-set", "hw4~~0", "src")
     sets.apply(ReplaceSet("hw4-a", IPSet("hash:net", 4, frozenset({"10.0.0.3"}))))
-    assert (names(ns), saved(ns, "hw4-a")) == ({"hw4-a", "hw4~0"}, {"10.0.0.3"})
+    assert (names(ns), saved(ns, "hw4-a")) == ({"hw4-a", "hw4~~0"}, {"10.0.0.3"})
 
 
 KILLED = """
@@ -261,7 +261,7 @@ def test_an_agent_killed_in_the_middle_leaves_the_old_content_or_the_new(ns, set
             child.stdout.close()
         read = sets.read_sets()
         assert read["hw4-a"].members in contents
-        assert set(read) <= {"hw4-a", "hw4~0"}
+        assert set(read) <= {"hw4-a", "hw4~~0"}
         left += len(read) - 1
     assert left, "no kill left a temporary set: the test must hit the middle"
     sets.apply(ReplaceSet("hw4-a", IPSet("hash:net", 4, frozenset({"10.0.0.1"}))))

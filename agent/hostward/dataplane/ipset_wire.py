@@ -36,7 +36,7 @@ _REVISIONS: Final[dict[SetType, int]] = {"hash:net": 2, "hash:ip,port": 1}
 TYPES: Final[Collection[str]] = _REVISIONS.keys()
 _PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 _PROTOCOL_NAMES: Final = {number: name for name, number in _PROTOCOLS.items()}
-# With two options set a set behaves differently from one of ours; the text is for an operator and never equals a SetType.
+# Options that make a set behave unlike ours; the text is for an operator and never equals a SetType.
 _SET_OPTIONS: Final = {1 << 3: "counters", 1 << 4: "comment", 1 << 5: "forceadd", 1 << 6: "skbinfo"}
 MEMBERS_PER_MESSAGE: Final = 1000  # at most 44 bytes each: well below the 65,535 that an attribute can hold
 

@@ -3,8 +3,9 @@
 It knows netlink and set names, not what a set is for or which rule uses it; what to change is the plan's business. The engine
 thread runs it. The socket opens at first use, in the network namespace that the thread is in then, and stays.
 
-A set appears under its final name only when it is whole: it is filled under a temporary name of ours (`hw4~0`), counted, and
+A set appears under its final name only when it is whole: it is filled under a temporary name of ours (`hw4~~0`), counted, and
 then renamed or swapped. An agent that was killed leaves at most such a temporary set, which counts as ours and is reused.
+The second `~` keeps these names apart from every name that a plan uses.
 """
 
 from __future__ import annotations
@@ -218,7 +219,7 @@ class IPSets:
         """Makes an empty set under a temporary name, in place of what a killed agent left there; its name."""
         wanted = step.set
         for number in range(_TEMPORARIES):
-            name = f"hw{wanted.family}~{number}"
+            name = f"hw{wanted.family}~~{number}"
             body = wire.created(name, wanted.type, wanted.family, wanted.max_members, len(wanted.members))
             try:
                 try:
