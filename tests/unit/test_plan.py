@@ -38,6 +38,22 @@ def test_no_packet_meets_a_mix_of_two_states(seed: int) -> None:
     assert_holds(kernel, new)
 
 
+@settings(max_examples=30, deadline=None)
+@given(SEEDS)
+def test_rules_of_an_older_version_stay_in_force_until_the_new_ones_are(seed: int) -> None:
+    """Another version wrote other rules under our names: none of them is known, nor is the jump to them."""
+    rng, kernel, packets = ready(seed)
+    old = worlds.world(rng)
+    install(kernel, worlds.ruleset(old))
+    for chains in (*kernel.chains.values(), *kernel.builtins.values()):
+        for name, chain in chains.items():
+            chains[name] = tuple(replace(rule, comment="hw:old") if isinstance(rule, Rule) else rule for rule in chain)
+    new = worlds.ruleset(worlds.neighbour(rng, old))
+    watch(kernel, packets, new)
+    carry_out(kernel, new)
+    assert_holds(kernel, new)
+
+
 @settings(max_examples=40, deadline=None)
 @given(SEEDS)
 def test_the_first_start_and_the_cleanup_are_changes_like_others(seed: int) -> None:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from hostward.dataplane.kernel import ActualChain, ActualTable, Unknown
 from hostward.dataplane.state import ActualState, is_own, same_set
-from hostward.render.marks import Marks, clear, is_clear, is_set, put
+from hostward.render.marks import Marks, is_clear, is_set, put
 from hostward.render.ruleset import (
     OWN_CHAIN_PREFIX,
     TABLES,
@@ -89,16 +89,6 @@ def hook_of(builtin: ActualChain, kernel_chain: str, marks: Marks, generation: b
     return Hook(tuple(first), tuple(last))
 
 
-def in_order(builtin: ActualChain) -> bool:
-    """Whether our jumps come before and our other rules after everybody else's, and none of ours is unknown."""
-    if any(isinstance(rule, Unknown) and rule.ours for rule in builtin):
-        return False
-    places = [
-        1 if not is_own(rule) else 0 if isinstance(rule, Rule) and isinstance(rule.target, Jump) else 2 for rule in builtin
-    ]
-    return places == sorted(places)
-
-
 @dataclass(frozen=True, slots=True)
 class Reach:
     """What packets may get to: chains, and sets with the sides of the packet that are looked up in them.
@@ -113,7 +103,7 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class LiveTable:
-    """One table as the packets of the live generation meet it. Rules that only set the generation are left out."""
+    """One table as the packets of the live generation meet it."""
 
     actual: ActualTable
     hooks: Mapping[str, Hook]
@@ -195,8 +185,6 @@ class Live:
         self.tables: dict[TableName, LiveTable] = {}
         for name in TABLES:
             actual = state.table(TableId(family, name))
-            if name == "raw":
-                actual = _without_generation(actual, marks)
             hooks = {hook: hook_of(chain, hook, marks, self.generation) for hook, chain in actual.builtins.items()}
             self.tables[name] = LiveTable(actual, hooks)
         self.reach = {name: table.reach() for name, table in self.tables.items()}
@@ -212,7 +200,10 @@ class Live:
         return len({side for reach in self.reach.values() for side in reach.sets.get(name, ())})
 
     def changed(self, wanted: Mapping[TableName, Table], sets: Mapping[str, IPSet], *, names_only: bool = False) -> set[Part]:
-        """The parts that don't do what is wanted. `names_only`: a set counts as the same whatever it holds."""
+        """The parts that don't do what is wanted. `names_only`: a set counts as the same whatever it holds.
+
+        Where our rules stand among others' isn't looked at: what somebody moved is best put back at once.
+        """
 
         def alike(actual: str, name: str) -> bool:
             if names_only and actual == name:
@@ -224,16 +215,15 @@ class Live:
             likeness = Likeness(live.actual.chains, wanted[name].chains, alike)
             for hook in {*live.hooks, *wanted[name].hooks}:
                 mine, other = live.hooks.get(hook, Hook()), wanted[name].hooks.get(hook, Hook())
-                orderly = in_order(live.actual.builtins.get(hook, ()))
-                if not (orderly and likeness.rules(mine.first, other.first) and likeness.rules(mine.last, other.last)):
+                if not (likeness.rules(mine.first, other.first) and likeness.rules(mine.last, other.last)):
                     parts.add(Part(name, hook))
         return parts
 
     def same_entrance(self, part: Part, wanted: Table) -> bool:
-        """Whether a kernel chain's own rules and those of its root chain stay as they are, whatever they lead to."""
+        """Whether the rules of a kernel chain's root chain stay as they are, whatever they lead to."""
         live = self.tables[part.table]
         mine, other = live.hooks.get(part.hook, Hook()), wanted.hooks.get(part.hook, Hook())
-        if len(mine.first) != 1 or len(other.first) != 1 or mine.last != other.last:
+        if len(mine.first) != 1 or len(other.first) != 1:
             return False
         entry, new = mine.first[0].target, other.first[0].target
         if not isinstance(entry, Jump) or not isinstance(new, Jump):
@@ -246,10 +236,3 @@ def _shallow(chain: ActualChain) -> tuple[object, ...]:
     return tuple(
         (rule.matches, rule.target.goto) if isinstance(rule, Rule) and isinstance(rule.target, Jump) else rule for rule in chain
     )
-
-
-def _without_generation(raw: ActualTable, marks: Marks) -> ActualTable:
-    noise = (Rule((), put(marks.generation)), Rule((), clear(marks.generation)))
-    roots = {root(hook) for hook in HOOKED["raw"]} & raw.chains.keys()
-    stripped = {name: tuple(rule for rule in raw.chains[name] if rule not in noise) for name in roots}
-    return ActualTable({**raw.chains, **stripped}, raw.builtins)

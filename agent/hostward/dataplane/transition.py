@@ -13,8 +13,18 @@ from hashlib import sha256
 from itertools import count
 from typing import Final
 
-from hostward.dataplane.kernel import ActualSet, ActualTable, CreateSet, DestroySet, ReplaceSet, Step, TableEdit, UpdateSet
-from hostward.dataplane.live import HOOKED, Live, gate, hook_of, in_order, root
+from hostward.dataplane.kernel import (
+    ActualSet,
+    ActualTable,
+    CreateSet,
+    DestroySet,
+    ReplaceSet,
+    Step,
+    TableEdit,
+    Unknown,
+    UpdateSet,
+)
+from hostward.dataplane.live import HOOKED, Live, gate, hook_of, root
 from hostward.dataplane.state import edit_between, edited, hooked, same_set
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
 from hostward.render.ruleset import (
@@ -193,7 +203,9 @@ def _prepare(live: Live, name: TableName, wanted: Table, sets: Mapping[str, str]
         old, new = table.hooks.get(hook, Hook()), wanted.hooks.get(hook, Hook())
         new = Hook(renamed(new.first, names, sets), renamed(new.last, names, sets))
         builtin = table.actual.builtins.get(hook, ())
-        if in_order(builtin) and hook_of(builtin, hook, marks, coming) == new:
+        if not old.last and any(isinstance(rule, Unknown) and rule.ours for rule in builtin):
+            old = Hook(old.first, new.last)  # what is unknown and ours at the end is taken for the usual, as the jump is
+        if hook_of(builtin, hook, marks, coming) == new:
             continue
         target = new if old == new else both(old, new, marks, coming)
         if hooked(builtin, target) != builtin:
