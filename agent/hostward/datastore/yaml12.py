@@ -210,7 +210,8 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             reason = " ".join(filter(None, (error.context, error.problem)))
-            raise _SyntaxError(self._file, mark.line + 1 if mark else 1, reason) from None
+            last = len(self._text.splitlines()) or 1  # the end of the text is no line of its own
+            raise _SyntaxError(self._file, min(mark.line + 1, last) if mark else 1, reason) from None
         except yaml.YAMLError as error:
             raise _SyntaxError(self._file, 1, str(error)) from None
 
