@@ -26,7 +26,7 @@ FAILSAFE_OUT = (FailsafePort(17, 53), FailsafePort(6, 2379, "10.0.0.2/32"))
 PORTS = [22, 53, 68, 80, 81, 90, 2379, 30000]
 
 selectors = st.sampled_from(
-    ["all()", "all()", "role == 'a'", "role != 'b'", "role in {'a', 'b'}", "has(zone)", "!has(zone)", "zone == 'x' && role == 'b'"]
+    ["all()", "all()", "role == 'a'", "role != 'b'", "role in {'a', 'b'}", "has(zone)", "!has(zone)", "zone=='x' && role=='b'"]
 ).map(canonical)
 labels = st.dictionaries(st.sampled_from(["role", "zone"]), st.sampled_from(["a", "b", "x"]), max_size=2)
 port_ranges = st.tuples(st.sampled_from(PORTS), st.sampled_from([0, 0, 1, 10, 30000])).map(
@@ -194,6 +194,8 @@ def packets(draw: st.DrawFn) -> Packet:
         icmp_type=draw(st.sampled_from([8, 128, 135])) if protocol in (1, 58) else 0,
         icmp_code=draw(st.sampled_from([0, 1])) if protocol in (1, 58) else 0,
         state=draw(st.sampled_from(["NEW"] * 7 + ["ESTABLISHED", "RELATED", "INVALID"])),
-        dnat=(draw(st.sampled_from(here)), draw(st.sampled_from(PORTS))) if has_ports and draw(st.integers(0, 3)) == 0 else None,
+        dnat=draw(st.tuples(st.sampled_from(here), st.sampled_from(PORTS)))
+        if has_ports and draw(st.integers(0, 3)) == 0
+        else None,
         mark=draw(st.sampled_from([0, 0xFFFFFFFF])),
     )

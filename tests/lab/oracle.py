@@ -1,4 +1,4 @@
-"""What policy says about one packet, straight from the resources: the model's own verdict, to hold calculation and rendering to.
+"""What policy says about one packet, straight from the resources: the verdict that calculation and rendering are held to.
 
 It shares no code with `calc` or `render`: labels, order, sets and traffic kinds are worked out here again, slowly, packet by
 packet, from `enforcement.md` 1, 3 and H-10 as design D3-D8 change them.
@@ -107,9 +107,9 @@ class Host:
         elif entity.not_selector is not None and self.in_selector(entity.not_selector, address):
             return False
         within = selector if selector is not None else "all()"
-        if selector is not None and not (entity.ports.names and not entity.ports.ranges):
-            if not self.in_selector(selector, address):
-                return False
+        only_names = bool(entity.ports.names) and not entity.ports.ranges
+        if selector is not None and not only_names and not self.in_selector(selector, address):
+            return False
         for ports, wanted in ((entity.ports, True), (entity.not_ports, False)):
             if ports:
                 hit = any(r.first <= port <= r.last for r in ports.ranges) or any(

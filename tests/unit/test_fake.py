@@ -9,7 +9,6 @@ from hostward.dataplane.kernel import CreateSet, DestroySet, KernelError, Replac
 from hostward.render.ruleset import (
     ACCEPT,
     DROP,
-    Chain,
     Hook,
     IcmpType,
     InSet,
@@ -161,8 +160,11 @@ def test_headers_can_be_read_without_members(kernel: FakeKernel) -> None:
     assert (header.members, header.count, header.max_members) == (None, 1, 4)
 
 
-def test_a_fingerprint_changes_with_the_content(kernel: FakeKernel) -> None:
-    before = kernel.fingerprint(FILTER)
-    chain: Chain = (Rule((), DROP),)
-    kernel.apply(TableEdit(FILTER, {"hw-INPUT": chain}, {}))
-    assert kernel.fingerprint(FILTER) != before
+def test_what_others_change_is_noticed(kernel: FakeKernel) -> None:
+    assert kernel.changed(TableId(6, "raw"))  # never read
+    kernel.read_table(FILTER)
+    assert not kernel.changed(FILTER)
+    kernel.apply(TableEdit(FILTER, {"hw-INPUT": (Rule((), DROP),)}, {}))
+    assert not kernel.changed(FILTER)
+    kernel.chains[FILTER]["hw-INPUT"] = ()
+    assert kernel.changed(FILTER)

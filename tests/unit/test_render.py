@@ -34,7 +34,12 @@ def options(**changes: object) -> Options:
     ours.link_tables,
     st.lists(ours.packets(), min_size=10, max_size=20),
     st.sampled_from(
-        [options(), options(forward_all=False), options(filter_allow="RETURN", mangle_allow="RETURN"), options(filter_reject=True)]
+        [
+            options(),
+            options(forward_all=False),
+            options(filter_allow="RETURN", mangle_allow="RETURN"),
+            options(filter_reject=True, drop_invalid=True),
+        ]
     ),
 )
 def test_rules_do_what_policy_says(

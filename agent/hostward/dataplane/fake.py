@@ -64,6 +64,7 @@ class FakeKernel:
         self.on_change: Callable[[], None] | None = None
         self.refuse: Callable[[Step], KernelError | None] | None = None
         self._learnt: dict[TableId, set[Rule]] = {where: set() for where in tables}
+        self._seen: dict[TableId, object] = {}
         self._locked = False
 
     # --- reading -------------------------------------------------------------------------------------------------------
@@ -94,6 +95,7 @@ class FakeKernel:
         def read(chain: Stored) -> ActualChain:
             return tuple(rule if isinstance(rule, Rule) and rule in known else _opaque(rule) for rule in chain)
 
+        self._seen[table] = self._content(table)
         own = {name: read(chain) for name, chain in self.chains[table].items() if is_own_chain(name)}
         return ActualTable(own, {name: read(chain) for name, chain in self.builtins[table].items()})
 
@@ -110,9 +112,12 @@ class FakeKernel:
         """No packet was ever seen."""
         return {name: ((0, 0),) * len(chain) for name, chain in self.chains[table].items() if is_own_chain(name)}
 
-    def fingerprint(self, table: TableId) -> bytes:
-        """Changes when the table's content does."""
-        return repr((sorted(self.chains[table].items()), sorted(self.builtins[table].items()))).encode()
+    def changed(self, table: TableId) -> bool:
+        """Whether a test tampered with the table since it was last read or committed."""
+        return self._seen.get(table) != self._content(table)
+
+    def _content(self, table: TableId) -> tuple[dict[str, Stored], dict[str, Stored]]:
+        return dict(self.chains[table]), dict(self.builtins[table])
 
     def filter_state(self) -> FilterState:
         """What packets meet, foreign rules included."""
@@ -194,6 +199,7 @@ class FakeKernel:
 
         def commit() -> None:
             self.chains[where], self.builtins[where] = chains, builtins
+            self._seen[where] = self._content(where)
 
         self._change(commit)
 

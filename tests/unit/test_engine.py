@@ -1,0 +1,283 @@
+"""The engine on the strict fake kernel: what is in force, frozen, set aside, repaired and reported for every batch."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hostward.dataplane.fake import FakeKernel, Foreign
+from hostward.dataplane.kernel import KernelError, Step
+from hostward.datastore.feed import Changes, Snapshot, Stored
+from hostward.engine.intake import Intake
+from hostward.engine.loop import Loop
+from hostward.engine.mailbox import Mailbox
+from hostward.engine.memory import Memory
+from hostward.engine.telling import Teller
+from hostward.model.keys import ROOT
+from hostward.model.links import Link
+from hostward.model.setting_sources import resolve
+from hostward.model.settings import Settings
+from hostward.render.evaluate import Packet, evaluate
+from hostward.render.ruleset import DROP, Rule, TableId
+from hostward.report.health import HealthBoard
+from hostward.report.metrics import Metrics
+from hostward.report.status import Status, StatusFile, read_status
+
+FILTER = TableId(4, "filter")
+LINKS = {"eth0": Link("eth0", 2, True, frozenset({"10.0.0.1"}))}
+READY = {"spec": {"clusterGUID": "a", "datastoreReady": True}}
+HEP = {"metadata": {"labels": {"role": "worker"}}, "spec": {"node": "w1", "interfaceName": "eth0"}}
+
+
+def policy(action: str = "Allow", port: int | str = 80, **spec: Any) -> dict[str, Any]:
+    rule = {"action": action, "protocol": "TCP", "destination": {"ports": [port]}}
+    return {"spec": {"selector": "all()", "types": ["Ingress"], "ingress": [rule], **spec}}
+
+
+def to_port(port: int) -> Packet:
+    return Packet(4, "input", "192.0.2.9", "10.0.0.1", 6, 4000, port, in_interface="eth0")
+
+
+@dataclass
+class Agent:
+    """An engine with everything around it but threads of feeds."""
+
+    directory: Path
+    kernel: FakeKernel
+    guid: str = ""
+
+    def __post_init__(self) -> None:
+        self.mailbox = Mailbox()
+        self.memory = Memory(self.directory)
+        self.intake = Intake(self.memory, accepted_guid=self.guid)
+        self.metrics = Metrics(version="0", node="w1", process=False)
+        self.health = HealthBoard(time.monotonic)
+        file = StatusFile(str(self.directory), time.monotonic)
+        self.stop = threading.Event()
+        self.loop = Loop(
+            self.kernel,
+            self.mailbox,
+            self.intake,
+            Teller(self.settings(None, None), self.metrics, self.health, file, time.monotonic),
+            settings_of=self.settings,
+            peers=lambda: (("10.0.0.250", 4001),),
+        )
+        self.revision = 10
+        self.objects: dict[str, Stored] = {}
+        self.thread = threading.Thread(target=self.loop.run, args=(self.stop,))
+        self.thread.start()
+        self.mailbox.links(LINKS)
+
+    def settings(self, node: Any, default: Any) -> Settings:
+        environ = {"HOSTWARD_DRIFT_CHECK_INTERVAL": "0.1", "HOSTWARD_IPSETS_REFRESH_INTERVAL": "1"}
+        return resolve(environ, {}, node, default, "w1").settings
+
+    def end(self) -> None:
+        self.stop.set()
+        self.mailbox.nudge()
+        self.thread.join(10)
+        self.memory.close()
+
+    def snapshot(self, objects: dict[str, Any]) -> None:
+        self.revision += 1
+        self.objects = {ROOT + path: self.stored(value) for path, value in objects.items()}
+        self.mailbox.snapshot(Snapshot(self.revision, self.objects))
+        self.settled()
+
+    def put(self, **objects: Any) -> None:
+        """Keys as plural__name."""
+        self.revision += 1
+        changes = {ROOT + key.replace("__", "/"): None if v is None else self.stored(v) for key, v in objects.items()}
+        self.mailbox.changes(Changes(self.revision, changes))
+        self.settled()
+
+    def stored(self, value: Any) -> Stored:
+        return Stored(value if isinstance(value, bytes) else json.dumps(value).encode(), self.revision)
+
+    def settled(self) -> None:
+        """Until the revision was applied, or the engine decided to freeze."""
+        frozen = f"hostward_desired_revision {float(self.revision)}"
+        wanted = f"hostward_applied_revision {float(self.revision)}"
+        until(lambda: wanted in self.text() or (frozen in self.text() and self.intake.frozen is not None))
+
+    def text(self) -> str:
+        return self.metrics.text().decode()
+
+    def lets_in(self, port: int) -> bool:
+        return evaluate(to_port(port), self.kernel.filter_state()).accepted
+
+    def status(self) -> Status:
+        return read_status(str(self.directory))
+
+
+def until(holds: Any, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def kernel() -> FakeKernel:
+    return FakeKernel()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, kernel: FakeKernel) -> Iterator[Agent]:
+    found = Agent(tmp_path, kernel)
+    yield found
+    found.end()
+
+
+CLOSED = {"clusterinformations/default": READY, "hostendpoints/w1-eth0": HEP}
+
+
+def test_nothing_is_written_before_the_first_snapshot(agent: Agent) -> None:
+    time.sleep(0.2)
+    assert agent.kernel.changes == 0
+    assert not agent.health.readiness().ok
+
+
+def test_a_host_endpoint_closes_and_a_policy_opens(agent: Agent) -> None:
+    agent.snapshot(CLOSED)
+    assert (agent.lets_in(80), agent.lets_in(22)) == (False, True)
+    agent.put(globalnetworkpolicies__web=policy())
+    assert (agent.lets_in(80), agent.lets_in(81)) == (True, False)
+    assert agent.health.readiness().ok
+    until(lambda: agent.status().interfaces[0].hooks[0].policies == ("web",))
+
+
+def test_what_changes_nothing_is_applied_too(agent: Agent) -> None:
+    agent.snapshot(CLOSED)
+    before = agent.kernel.changes
+    agent.put(**{"notakind__x": b"\xff", "globalnetworkpolicies__a__b": policy()})
+    agent.put(nodes__w2={"spec": {}})
+    assert agent.kernel.changes == before
+
+
+@pytest.mark.parametrize(
+    ("objects", "word"),
+    [
+        ({"hostendpoints/other": HEP}, "uninitialised"),
+        ({"clusterinformations/default": {"spec": {"clusterGUID": "a"}}}, "not-ready"),
+        ({"clusterinformations/default": b"{"}, "not-ready"),
+        ({"clusterinformations/default": {"spec": {"clusterGUID": "b", "datastoreReady": True}}}, "other-cluster"),
+        ({}, "uninitialised"),
+    ],
+)
+def test_a_doubtful_store_changes_nothing(agent: Agent, objects: dict[str, Any], word: str) -> None:
+    """D12."""
+    agent.snapshot(CLOSED)
+    applied = agent.revision
+    agent.snapshot(objects)
+    time.sleep(0.1)
+    assert not agent.lets_in(80)
+    assert f"hostward_applied_revision {float(applied)}" in agent.text()
+    until(lambda: f'hostward_frozen{{reason="{word}"}} 1.0' in agent.text())
+    assert not agent.health.readiness().ok
+    agent.snapshot({**CLOSED, "globalnetworkpolicies/web": policy()})
+    assert agent.lets_in(80)
+
+
+def test_the_guid_is_trusted_over_a_restart_unless_told(agent: Agent, tmp_path: Path, kernel: FakeKernel) -> None:
+    agent.snapshot(CLOSED)
+    agent.end()
+    other = {"clusterinformations/default": {"spec": {"clusterGUID": "b", "datastoreReady": True}}}
+    for guid, frozen in (("", True), ("b", False), ("", False)):
+        again = Agent(tmp_path, kernel, guid)
+        again.snapshot(other)
+        assert (again.intake.frozen is not None) is frozen
+        again.end()
+
+
+def test_a_broken_policy_keeps_its_last_version_also_over_a_restart(agent: Agent, tmp_path: Path, kernel: FakeKernel) -> None:
+    """D4."""
+    agent.snapshot({**CLOSED, "globalnetworkpolicies/web": policy()})
+    broken = policy(selector="all(")
+    agent.put(globalnetworkpolicies__web=broken)
+    assert agent.lets_in(80)
+    assert 'hostward_objects_set_aside{kind="GlobalNetworkPolicy"} 1.0' in agent.text()
+    until(lambda: [s.older_in_force for s in agent.status().set_aside] == [True])
+    agent.end()
+    kernel.forget()
+    again = Agent(tmp_path, kernel)
+    again.snapshot({**CLOSED, "globalnetworkpolicies/web": broken})
+    assert again.lets_in(80)
+    again.put(globalnetworkpolicies__web=None)
+    again.put(globalnetworkpolicies__web=broken)
+    assert not again.lets_in(80)
+    again.end()
+
+
+def test_a_broken_endpoint_that_nobody_knew_isolates(agent: Agent) -> None:
+    agent.snapshot(
+        {**CLOSED, "globalnetworkpolicies/web": policy(), "hostendpoints/w1-eth0": {"spec": {**HEP["spec"], "new": 1}}}
+    )
+    assert (agent.lets_in(80), agent.lets_in(22)) == (False, True)
+
+
+def test_a_new_agent_takes_over_without_a_write(agent: Agent, tmp_path: Path, kernel: FakeKernel) -> None:
+    agent.snapshot({**CLOSED, "globalnetworkpolicies/web": policy()})
+    agent.end()
+    kernel.forget()
+    before = kernel.changes
+    again = Agent(tmp_path, kernel)
+    again.snapshot({**CLOSED, "globalnetworkpolicies/web": policy()})
+    assert kernel.changes == before
+    again.end()
+
+
+def test_tampering_is_repaired_and_counted(agent: Agent, kernel: FakeKernel) -> None:
+    agent.snapshot({**CLOSED, "globalnetworkpolicies/web": policy()})
+    kernel.chains[FILTER]["hw-fh-eth0"] = ()
+    until(lambda: not agent.lets_in(81))
+    until(lambda: 'hostward_repairs_total{ip_version="4",table="filter"} 1.0' in agent.text())
+    theirs = Foreign(b"theirs", Rule((), DROP))
+    kernel.builtins[FILTER]["INPUT"] = (theirs, *kernel.builtins[FILTER]["INPUT"])
+    until(lambda: kernel.builtins[FILTER]["INPUT"][-1] == theirs)
+
+
+def test_tampering_is_repaired_while_the_store_is_in_doubt(agent: Agent, kernel: FakeKernel) -> None:
+    agent.snapshot(CLOSED)
+    agent.snapshot({})
+    kernel.builtins[FILTER]["INPUT"] = ()
+    until(lambda: not agent.lets_in(80))
+
+
+def test_what_the_kernel_refuses_is_tried_again(agent: Agent, kernel: FakeKernel) -> None:
+    agent.snapshot(CLOSED)
+
+    def refuse(_: Step) -> KernelError:
+        return KernelError("no memory")
+
+    kernel.refuse = refuse
+    agent.revision += 1
+    agent.mailbox.changes(Changes(agent.revision, {ROOT + "globalnetworkpolicies/web": agent.stored(policy())}))
+    until(lambda: "no memory" in agent.health.readiness().text)
+    assert not agent.lets_in(80)
+    kernel.refuse = None
+    agent.settled()
+    assert agent.lets_in(80)
+
+
+def test_settings_in_the_store_are_followed(agent: Agent) -> None:
+    agent.snapshot(CLOSED)
+    config = {"spec": {"failsafeInboundHostPorts": [{"protocol": "TCP", "port": 81}]}}
+    agent.put(felixconfigurations__default=config)
+    assert (agent.lets_in(81), agent.lets_in(22)) == (True, False)
+
+
+def test_the_datastore_itself_is_a_failsafe(agent: Agent) -> None:
+    """D8."""
+    agent.snapshot(CLOSED)
+    out = Packet(4, "output", "10.0.0.1", "10.0.0.250", 6, 4000, 4001, out_interface="eth0")
+    other = Packet(4, "output", "10.0.0.1", "10.0.0.251", 6, 4000, 4001, out_interface="eth0")
+    state = agent.kernel.filter_state()
+    assert (evaluate(out, state).accepted, evaluate(other, state).accepted) == (True, False)
