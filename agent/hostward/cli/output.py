@@ -18,6 +18,7 @@ from hostward.model.keys import API_VERSION
 Document = dict[str, Any]
 
 FORMATS: Final = ("ps", "wide", "yaml", "json")
+_TEXT: Final = "tag:yaml.org,2002:str"
 _WORDS: Final = frozenset(("", "~", "null", "true", "false"))
 
 
@@ -95,9 +96,9 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def represent_text(self, text: str) -> yaml.Node:
-        """A text, in quotes if need be; PyYAML itself quotes by the rules of YAML 1.1."""
-        quote = '"' if NUMBER.match(text) or text.lower() in _WORDS else None
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style=quote)
+        """A text, in double quotes, as Go's writer does, if a reader of YAML 1.1 or 1.2 could take it for something else."""
+        odd = self.resolve(yaml.ScalarNode, text, (True, False)) != _TEXT or NUMBER.match(text) or text.lower() in _WORDS
+        return self.represent_scalar(_TEXT, text, style='"' if odd else None)
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)
