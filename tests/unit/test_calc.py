@@ -10,7 +10,7 @@ from hostward.calc.engine import Engine
 from hostward.model.keys import ResourceKey
 from hostward.model.links import Link
 from hostward.model.resolved import Inputs, Scope
-from hostward.model.resources import HostEndpoint, Resource
+from hostward.model.resources import HostEndpoint, Policy, Resource, Tier
 from tests import strategies as ours
 
 SCOPE = Scope(ours.NODE)
@@ -73,3 +73,17 @@ def test_named_interface_is_guarded_before_it_exists() -> None:
 def test_workload_and_excluded_interfaces_are_left_alone() -> None:
     """H-2."""
     assert governors(endpoint("a", interface="cali1"), endpoint("b", interface="kube-ipvs0")) == {}
+
+
+def test_a_tier_that_moves_takes_its_policies_along() -> None:
+    """M-25; the incremental engine must look at tiers too."""
+
+    def policy(name: str, tier: str) -> Policy:
+        return Policy(ResourceKey("GlobalNetworkPolicy", "", name), name, tier, None, "all()", ingress=True, egress=False)
+
+    held = [endpoint("h", interface="eth0"), policy("a", "t1"), policy("b", "t2"), Tier("t1", 1.0), Tier("t2", 2.0)]
+    engine = Engine(SCOPE)
+    engine.update({ours.key_of(r): r for r in held}, {})
+    moved = Tier("t1", 3.0)
+    after = engine.update({ours.key_of(moved): moved})
+    assert [tier.name for tier in after.endpoints["eth0"].policies.normal] == ["t2", "t1"]
