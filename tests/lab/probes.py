@@ -25,7 +25,10 @@ TIMEOUT = 0.5  # seconds; a probe that may pass takes about a millisecond
 
 @dataclass(frozen=True)
 class Probe:
-    """What to try. `proto`: tcp, udp, icmp (also ICMPv6, by the address), sctp-init, or a protocol number."""
+    """What to try. `proto`: tcp, udp, icmp (also ICMPv6, by the address), sctp-init, or a protocol number.
+
+    `knock`: a TCP handshake is enough, for servers that are not ours.
+    """
 
     address: str
     port: int = 0
@@ -35,6 +38,7 @@ class Probe:
     timeout: float = TIMEOUT
     icmp_type: int = 8
     mark: int = 0
+    knock: bool = False
 
 
 @dataclass(frozen=True)

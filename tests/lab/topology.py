@@ -68,7 +68,7 @@ class Network:
             host.forward()
         return host
 
-    def link(  # noqa: PLR0917 # two ends, each a host, a name and addresses: reads like a drawing
+    def link(  # two ends, each a host, a name and addresses: reads like a drawing
         self, a: Host, a_name: str, a_addresses: Iterable[str], b: Host, b_name: str, b_addresses: Iterable[str]
     ) -> None:
         """A veth pair between two hosts. Addresses with prefix length, e.g. "192.0.2.1/24", "2001:db8::1/64"."""

@@ -28,7 +28,7 @@ OUTCOMES = {
 class Attempt:
     """One attempt to reach an address: made, waited for, judged once."""
 
-    def __init__(  # noqa: PLR0917 # a command's fields, always passed by name
+    def __init__(  # a command's fields, always passed by name
         self,
         loop: Loop,
         address: str,
@@ -39,9 +39,11 @@ class Attempt:
         timeout: float = 0.4,
         icmp_type: int = 8,
         mark: int = 0,
+        knock: bool = False,
     ) -> None:
         self.loop, self.address, self.port, self.proto = loop, address, port, proto
         self.bind_to, self.timeout, self.icmp_type, self.mark = (source or "", source_port), timeout, icmp_type, mark
+        self.knock = knock
         self.deadline = 0.0
         self.family: int = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.token = secrets.token_bytes(4).hex()
@@ -108,6 +110,9 @@ class Attempt:
             error = self.opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if error:
                 self.fail(OSError(error, os.strerror(error)))
+                return
+            if self.knock:
+                self.end("ok")
                 return
             self.opened.send(self.token.encode() + b"\n")
             self.loop.forget_handler(self.opened)
