@@ -1,0 +1,131 @@
+"""A table's blob cut into chains and entries. Pure: bytes in, places and contents out; any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from hostward.dataplane.xtables.layout import (
+    ERROR,
+    INDEX,
+    OF_SET,
+    OFFSETS,
+    PART_HEADER,
+    SET_MATCH,
+    STANDARD_SIZE,
+    TO_CHAIN,
+    TO_MODULE,
+    TO_VERDICT,
+    VERDICT,
+    VERDICTS,
+    Layout,
+    LayoutError,
+)
+from hostward.dataplane.xtables.sockopt import HOOK_NAMES, TableInfo
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the rules of each chain are, policies and chain headers left out. `entries`: where all entries start."""
+
+    builtins: dict[str, list[Span]] = field(default_factory=dict)
+    chains: dict[str, list[Span]] = field(default_factory=dict)
+    heads: dict[int, str] = field(default_factory=dict)
+    entries: list[int] = field(default_factory=list)
+
+
+def locate(layout: Layout, info: TableInfo, blob: bytes | bytearray) -> Places:
+    """Finds chains and rules. Raises LayoutError when this is no table."""
+    places = Places()
+    hooks = {
+        at: name
+        for hook, (at, name) in enumerate(zip(info.hook_entries, HOOK_NAMES, strict=True))
+        if info.valid_hooks >> hook & 1
+    }
+    policies = {at for hook, at in enumerate(info.underflows) if info.valid_hooks >> hook & 1}
+    here: list[Span] = []
+    user: list[Span] | None = None
+    at, size, offsets, unpack = 0, len(blob), layout.offsets, OFFSETS.unpack_from
+    while at < size:
+        if at + layout.header > size:
+            raise LayoutError(f"an entry at {at} is cut off")
+        target, length = unpack(blob, at + offsets)
+        end = at + length
+        if target < layout.header or length < target + PART_HEADER or end > size:
+            raise LayoutError(f"an entry at {at} with its target at {target} and its end at {length}")
+        places.entries.append(at)
+        name = at + target + 2
+        if blob[name : name + 6] == ERROR:
+            if user:
+                user.pop()  # the RETURN that ends every user chain
+            label = blob[at + target + PART_HEADER : end].partition(b"\0")[0].decode(errors="replace")
+            user = here = places.chains.setdefault(label, [])
+            places.heads[end] = label
+        else:
+            if at in hooks:
+                here = places.builtins.setdefault(hooks[at], [])
+            if at not in policies:
+                here.append((at, end))
+        at = end
+    places.chains.pop("ERROR", None)  # the entry that ends every table
+    return places
+
+
+def contents(
+    layout: Layout, blob: bytes, spans: list[Span], heads: dict[int, str], set_name: Callable[[int], str]
+) -> list[bytes]:
+    """What identifies each of these rules, see `layout.content`. The blob was read into zeroed memory. Raises LayoutError."""
+    found = []
+    ip, header, offsets = layout.ip, layout.header, layout.offsets
+    for at, end in spans:
+        target = at + INDEX.unpack_from(blob, at + offsets)[0]
+        leads_to = TO_MODULE if blob[target + 2] else _leads_to(blob, target, end, heads)
+        stop = end if leads_to is TO_MODULE else target
+        if SET_MATCH not in blob[at + header : target]:
+            found.append(blob[at : at + ip] + blob[at + header : stop] + leads_to)
+            continue
+        pieces, names, begin = [blob[at : at + ip]], b"", at + header
+        for place in _set_places(blob, at + header, target):
+            pieces += (blob[begin:place], bytes(INDEX.size))
+            names += OF_SET + set_name(INDEX.unpack_from(blob, place)[0]).encode()
+            begin = place + INDEX.size
+        found.append(b"".join((*pieces, blob[begin:stop], names, leads_to)))
+    return found
+
+
+def references(layout: Layout, blob: bytes, spans: list[Span]) -> tuple[frozenset[int], bool]:
+    """The set indexes that these rules match on, and whether any of them jumps. Raises LayoutError."""
+    indexes: set[int] = set()
+    jumps = False
+    for at, end in spans:
+        target = at + INDEX.unpack_from(blob, at + layout.offsets)[0]
+        # The high byte of a verdict's last half is set in negative ones; what is positive is a place in the blob.
+        jumps = jumps or not (blob[target + 2] or blob[end - 5] & 0x80)
+        if SET_MATCH in blob[at + layout.header : target]:
+            indexes.update(INDEX.unpack_from(blob, place)[0] for place in _set_places(blob, at + layout.header, target))
+    return frozenset(indexes), jumps
+
+
+def _set_places(blob: bytes, begin: int, end: int) -> Iterator[int]:
+    """Where the set matches among a rule's matches have their indexes."""
+    while begin < end:
+        (size,) = INDEX.unpack_from(blob, begin)
+        if size < PART_HEADER:
+            raise LayoutError(f"a match of {size} bytes")
+        if blob.startswith(SET_MATCH, begin + 2):
+            yield begin + PART_HEADER
+        begin += size
+
+
+def _leads_to(blob: bytes, target: int, end: int, heads: dict[int, str]) -> bytes:
+    """What a target stands for. A verdict that isn't negative is the place of the entry to go on with."""
+    if blob[target + 2] or end - target != STANDARD_SIZE:
+        return TO_MODULE
+    (verdict,) = VERDICT.unpack_from(blob, target + PART_HEADER)
+    if verdict < 0:
+        return TO_VERDICT + VERDICTS.get(verdict, str(verdict).encode())
+    if verdict == end:
+        return TO_VERDICT  # no target: on to the next rule
+    return TO_CHAIN + heads.get(verdict, f"?{verdict}").encode()

@@ -1,0 +1,88 @@
+"""One edit of one table, from its encoded form to the kernel, as one atomic commit.
+
+What is changed is found from the very copy of the table that is then committed, so no other program's change can get between.
+Large edits go through iptables-restore. Knows no Rule. The engine thread runs it, under the xtables lock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from hostward.dataplane.kernel import KernelError
+from hostward.dataplane.xtables import restore
+from hostward.dataplane.xtables.delta import (
+    Create,
+    Delete,
+    EncodedEdit,
+    Flush,
+    Insert,
+    Operation,
+    Remove,
+    StillUsedError,
+    after,
+    operations,
+)
+from hostward.dataplane.xtables.layout import content, jump_of
+from hostward.dataplane.xtables.libiptc import Handle
+from hostward.dataplane.xtables.sockopt import SetSocket
+from hostward.render.ruleset import TableId
+
+BULK_RULES: Final = 100_000
+
+Contents = dict[str, list[bytes] | None]
+
+
+def commit(table: TableId, edit: EncodedEdit, *, bulk_rules: int = BULK_RULES) -> Contents:
+    """Carries out an edit; what its chains must hold now. Writes nothing when nothing differs. Raises KernelError."""
+    with Handle(table) as handle, SetSocket() as sets:
+        present = _present(handle, edit, sets)
+        try:
+            todo = operations(edit, present, _others(handle, edit, present, sets))
+        except StillUsedError as error:
+            raise KernelError(f"table {table}: {error}") from error
+        in_bulk = sum(isinstance(operation, Insert) for operation in todo) >= bulk_rules
+        if todo and not in_bulk:
+            _carry_out(handle, todo, sets)
+            handle.commit()
+    if todo and in_bulk:
+        restore.run(table, restore.script(table, todo))
+    return after(edit, present)
+
+
+def _carry_out(handle: Handle, todo: list[Operation], sets: SetSocket) -> None:
+    for operation in todo:
+        match operation:
+            case Create(chain):
+                handle.create(chain)
+            case Flush(chain):
+                handle.flush(chain)
+            case Delete(chain):
+                handle.delete(chain)
+            case Remove(chain, position):
+                handle.remove(chain, position)
+            case Insert(chain, None, rule):
+                handle.append(chain, rule.with_indexes(sets.index))
+            case Insert(chain, int() as position, rule):
+                handle.insert(chain, position, rule.with_indexes(sets.index))
+
+
+def _present(handle: Handle, edit: EncodedEdit, sets: SetSocket) -> dict[str, list[bytes]]:
+    present = {name: _contents(handle, name, sets) for name in edit.chains if handle.has_chain(name)}
+    for name in edit.hooks:
+        if not handle.has_chain(name):
+            raise KernelError(f"table {handle.table}: the kernel has no chain {name}")
+        present[name] = _contents(handle, name, sets)
+    return present
+
+
+def _others(handle: Handle, edit: EncodedEdit, present: dict[str, list[bytes]], sets: SetSocket) -> dict[str, list[bytes]]:
+    """The other chains, if any of them jumps to a chain that shall go."""
+    jumps = Counter(jump_of(rule) for rules in present.values() for rule in rules)
+    if all(handle.references(name) <= jumps[name] for name in edit.deleted() & present.keys()):
+        return {}
+    return {name: _contents(handle, name, sets) for name in handle.chains() if name not in present}
+
+
+def _contents(handle: Handle, chain: str, sets: SetSocket) -> list[bytes]:
+    return [content(handle.layout, entry, leads_to, sets.name) for entry, leads_to in handle.rules(chain)]

@@ -1,0 +1,236 @@
+"""A Rule as an entry. Headers, verdicts, jumps, comments and set matches are packed here; other parts are compiled and kept.
+
+No set index is ever kept: it is asked for each time an entry is made, for it can be given to another set (libraries.md 1.2).
+It knows no table and no chain but by name. The engine thread runs it.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from socket import AF_INET, AF_INET6, inet_pton
+from typing import Final
+
+from hostward.dataplane.xtables import compat
+from hostward.dataplane.xtables.layout import (
+    INDEX,
+    LAYOUTS,
+    OF_SET,
+    PART_HEADER,
+    TO_CHAIN,
+    TO_MODULE,
+    TO_VERDICT,
+    entry_header,
+    part,
+)
+from hostward.render.ruleset import (
+    MAX_CHAIN_NAME,
+    MAX_SET_NAME,
+    Family,
+    InSet,
+    Interface,
+    Jump,
+    Match,
+    Net,
+    Protocol,
+    Rule,
+    Target,
+    Verdict,
+)
+from hostward.render.text import match_words, target_words
+
+MAX_INTERFACE_NAME: Final = 15
+MAX_COMMENT: Final = 255
+_COMMENT: Final = re.compile(r"[A-Za-z0-9:_\-./]*\Z")
+_CHAIN: Final = re.compile(r"[A-Za-z0-9_.:~-]{1,28}\Z")
+_ARITY: Final = {"--notrack": 0}  # every other option of our matches and targets takes one argument
+_KEPT_PARTS: Final = 65536
+_VIA_IN, _VIA_OUT, _SRC, _DST, _PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40  # inversion flags, the same in both families
+_HAS_PROTOCOL: Final = 0x01  # IP6T_F_PROTO
+_SET_REVISION: Final = 4
+_SET_INVERTED: Final = 0x01
+
+
+class EncodeError(ValueError):
+    """A rule that can't be an entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A rule but for where it stands: the entry with set index 0, the places of its sets in it, and its content."""
+
+    rule: Rule
+    entry: bytes
+    sets: tuple[tuple[int, str], ...]
+    content: bytes
+
+    def with_indexes(self, index: Callable[[str], int]) -> bytes:
+        """The entry as libiptc takes it: a jump by the chain's name, sets by their present index."""
+        if not self.sets:
+            return self.entry
+        entry = bytearray(self.entry)
+        for at, name in self.sets:
+            INDEX.pack_into(entry, at, index(name))
+        return bytes(entry)
+
+
+class Encoder:
+    """Encodes rules of one family."""
+
+    def __init__(self, family: Family) -> None:
+        self._family: Family = family
+        self._layout = LAYOUTS[family]
+        self._parts: dict[Match | Target, bytes] = {}
+
+    def encode(self, rule: Rule) -> Encoded:
+        """A rule's entry. Raises EncodeError."""
+        ip = self._ip(rule)
+        parts: list[bytes] = []
+        sets: list[tuple[int, str]] = []
+        at = self._layout.header
+        for match in rule.matches:
+            if isinstance(match, Interface | Protocol | Net):
+                continue
+            if isinstance(match, InSet):
+                sets.append((at + PART_HEADER, match.name))
+                parts.append(_set_match(match))
+            else:
+                parts.append(self._compiled(match))
+            at += len(parts[-1])
+        if rule.comment:
+            parts.append(_comment(rule.comment))
+            at += len(parts[-1])
+        target, leads_to = self._target(rule.target)
+        matches = b"".join(parts)
+        names = b"".join(OF_SET + name.encode() for _, name in sets)
+        body = matches + target
+        end = ip + (matches if leads_to else body) + names + (leads_to or TO_MODULE)
+        return Encoded(rule, entry_header(self._layout, ip, at, at + len(target)) + body, tuple(sets), end)
+
+    def _ip(self, rule: Rule) -> bytes:
+        width, full = (4, AF_INET) if self._family == 4 else (16, AF_INET6)
+        nets = {"src": (bytes(width), bytes(width)), "dst": (bytes(width), bytes(width))}
+        names = {"in": (b"", b""), "out": (b"", b"")}
+        protocol = inverted = 0
+        seen: set[str] = set()
+        kind: str
+        for match in rule.matches:
+            match match:
+                case Interface(direction, name, prefix):
+                    kind = direction
+                    names[direction] = _interface(name, prefix=prefix)
+                case Net(side, net, negate):
+                    kind = side
+                    nets[side] = _net(net, full)
+                    inverted |= (_SRC if side == "src" else _DST) if negate else 0
+                case Protocol(number, negate):
+                    kind = "protocol"
+                    if not 0 <= number <= 255 or (negate and not number):
+                        raise EncodeError(f"protocol number {number}{' negated' if negate else ''} in {rule}")
+                    protocol = number
+                    inverted |= _PROTOCOL if negate else 0
+                case _:
+                    continue
+            if kind in seen:
+                raise EncodeError(f"more than one {kind} match in {rule}: a rule's header has room for one")
+            seen.add(kind)
+        (src, src_mask), (dst, dst_mask) = nets["src"], nets["dst"]
+        (into, into_mask), (out, out_mask) = names["in"], names["out"]
+        goto = self._layout.goto_flag if isinstance(rule.target, Jump) and rule.target.goto else 0
+        devices = struct.pack("16s16s16s16s", into, out, into_mask, out_mask)
+        if self._family == 4:
+            return src + dst + src_mask + dst_mask + devices + struct.pack("=HBB", protocol, goto, inverted)
+        flags = goto | (_HAS_PROTOCOL if "protocol" in seen else 0)
+        return src + dst + src_mask + dst_mask + devices + struct.pack("=HBBB3x", protocol, 0, flags, inverted)
+
+    def _compiled(self, key: Match | Target) -> bytes:
+        kept = self._parts.get(key)
+        if kept is None:
+            if len(self._parts) >= _KEPT_PARTS:
+                self._parts.clear()
+            kept = self._parts[key] = self._compile(key)
+        return kept
+
+    def _compile(self, key: Match | Target) -> bytes:
+        compile_part, words = (
+            (compat.compile_match, match_words(key, self._family))
+            if isinstance(key, Match)
+            else (compat.compile_target, target_words(key, self._family))
+        )
+        options: list[compat.Option] = []
+        rest = list(words[2:])
+        while rest:
+            negated = rest[0] == "!"
+            option = rest.pop(1 if negated else 0)
+            arity = _ARITY.get(option, 1)
+            arguments, rest = tuple(rest[negated:][:arity]), rest[negated + arity :]
+            options.append((option.removeprefix("--"), arguments, negated))
+        try:
+            return compile_part(self._family, words[1], options)
+        except compat.OptionError as error:
+            raise EncodeError(f"{' '.join(words)}: {error}") from error
+
+    def _target(self, target: Target) -> tuple[bytes, bytes | None]:
+        match target:
+            case Verdict(word):
+                return _standard(word), TO_VERDICT + word.encode()
+            case Jump(chain):
+                check_chain_name(chain)
+                return _standard(chain), TO_CHAIN + chain.encode()
+            case _:
+                return self._compiled(target), None
+
+
+def check_chain_name(name: str) -> None:
+    """Refuses names that the kernel or iptables-restore wouldn't take as one word. Raises EncodeError."""
+    if not _CHAIN.match(name):
+        raise EncodeError(f"chain name {name!r}: 1 to {MAX_CHAIN_NAME} letters, digits and _.:~- are possible")
+
+
+@lru_cache(maxsize=16384)
+def _standard(name: str) -> bytes:
+    return part(name, 0, bytes(4))
+
+
+def _comment(comment: str) -> bytes:
+    if len(comment) > MAX_COMMENT or not _COMMENT.match(comment):
+        raise EncodeError(f"comment {comment!r}: at most {MAX_COMMENT} letters, digits and :_-./ are possible")
+    return part("comment", 0, comment.encode().ljust(MAX_COMMENT + 1, b"\0"))
+
+
+@lru_cache(maxsize=16384)
+def _set_match(match: InSet) -> bytes:
+    """The structure of revision 4 (xt_set_info_match_v4, Linux 3.19): index 0, directions, no questions about counters."""
+    if not match.name or len(match.name.encode()) > MAX_SET_NAME:
+        raise EncodeError(f"set name {match.name!r}: 1 to {MAX_SET_NAME} bytes are possible")
+    flags = _SET_INVERTED if match.negate else 0
+    for number, side in enumerate(match.dimensions, start=1):
+        flags |= 1 << number if side == "src" else 0
+    return part("set", _SET_REVISION, struct.pack("=HBB44x", 0, len(match.dimensions), flags))
+
+
+def _interface(name: str, *, prefix: bool) -> tuple[bytes, bytes]:
+    """A name and its mask as iptables writes them: an exact name counts its NUL, a prefix keeps its "+" in the name."""
+    raw = name.encode(errors="surrogateescape")
+    if len(raw) + prefix > MAX_INTERFACE_NAME or b"\0" in raw or not raw or (not prefix and raw.endswith(b"+")):
+        raise EncodeError(f"interface name {name!r}: 1 to {MAX_INTERFACE_NAME} bytes are possible, and + only after a prefix")
+    return (raw + b"+", b"\xff" * len(raw)) if prefix else (raw, b"\xff" * (len(raw) + 1))
+
+
+@lru_cache(maxsize=65536)
+def _net(net: str, family: int) -> tuple[bytes, bytes]:
+    address, slash, length = net.partition("/")
+    try:
+        raw = inet_pton(family, address)
+    except (OSError, ValueError) as error:
+        raise EncodeError(f"{net!r} is no IPv{4 if family == AF_INET else 6} network") from error
+    bits = len(raw) * 8
+    if slash and not (length.isdecimal() and int(length) <= bits):
+        raise EncodeError(f"{net!r}: no prefix length from 0 to {bits}")
+    host_bits = bits - int(length or bits)
+    mask = ((1 << bits) - (1 << host_bits)) & ((1 << bits) - 1)
+    masked = int.from_bytes(raw) & mask
+    return masked.to_bytes(len(raw)), mask.to_bytes(len(raw))

@@ -1,0 +1,87 @@
+"""Operations as text for iptables-restore, and that program run once, as one atomic commit.
+
+It runs while we hold the xtables lock, with a lock file of its own, or it would wait for us. Knows no binary layout. The engine
+thread runs it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Final
+
+from hostward.dataplane.kernel import KernelError
+from hostward.dataplane.xtables.delta import Create, Delete, Flush, Insert, Operation, Remove
+from hostward.render.ruleset import Family, TableId
+from hostward.render.text import rule_text
+
+_TIMEOUT_SECONDS: Final = 120
+_NAMES: Final[dict[Family, tuple[str, str]]] = {
+    4: ("iptables-legacy-restore", "iptables-restore"),
+    6: ("ip6tables-legacy-restore", "ip6tables-restore"),
+}
+_LOST_RACE: Final = ("Resource temporarily unavailable", "doesn't exist", "Set ", "Too many links")
+
+
+def script(table: TableId, todo: Iterable[Operation]) -> str:
+    """The input of iptables-restore --noflush. Raises ValueError for a rule with a control character."""
+    lines = [f"*{table.name}"]
+    for operation in todo:
+        match operation:
+            case Create(chain):
+                lines.append(f":{chain} - -")
+            case Flush(chain):
+                lines.append(f"-F {chain}")
+            case Delete(chain):
+                lines.append(f"-X {chain}")
+            case Remove(chain, position):
+                lines.append(f"-D {chain} {position + 1}")
+            case Insert(chain, None, rule):
+                lines.append(f"-A {chain} {rule_text(rule.rule, table.family)}")
+            case Insert(chain, int() as position, rule):
+                lines.append(f"-I {chain} {position + 1} {rule_text(rule.rule, table.family)}")
+    return "\n".join([*lines, "COMMIT", ""])
+
+
+def run(table: TableId, text: str) -> None:
+    """Commits a script. Raises KernelError, with `retry` when it may have lost a race."""
+    program = _program(table.family)
+    with tempfile.NamedTemporaryFile(prefix="hostward-xtables-lock-") as lock:
+        try:
+            done = subprocess.run(
+                [program, "--noflush"],
+                input=text,
+                capture_output=True,
+                text=True,
+                errors="surrogateescape",
+                timeout=_TIMEOUT_SECONDS,
+                check=False,
+                env={**os.environ, "XTABLES_LOCKFILE": lock.name},
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise KernelError(f"table {table}: cannot run {program}: {error}", retry=True) from error
+    if done.returncode:
+        said = done.stderr.strip().replace("\n", "; ")
+        raise KernelError(
+            f"table {table}: {program} failed with exit code {done.returncode}: {said}",
+            retry=any(words in said for words in _LOST_RACE),
+        )
+
+
+@lru_cache
+def _program(family: Family) -> str:
+    """The legacy program: by its own name, or under the plain name where that is the legacy one (H-94)."""
+    legacy, plain = _NAMES[family]
+    found = shutil.which(legacy)
+    if found:
+        return found
+    found = shutil.which(plain)
+    if found:
+        version = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+        if "nf_tables" not in version.stdout:
+            return found
+    raise KernelError(f"{legacy} is not installed: install the package iptables, version 1.8 or later")

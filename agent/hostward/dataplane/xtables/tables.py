@@ -1,0 +1,211 @@
+"""The tables of legacy iptables, both families: read, recognised, edited, compared with what they were.
+
+It knows rules and chains, not what they are for, and of sets only the indexes behind their names. One thread, the engine's,
+may call it: libiptc and libxtables keep state in globals.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from hostward.dataplane.kernel import ActualChain, ActualTable, KernelError, TableEdit, Unknown
+from hostward.dataplane.xtables.blob import Span
+from hostward.dataplane.xtables.commit import Contents, commit
+from hostward.dataplane.xtables.delta import EncodedEdit
+from hostward.dataplane.xtables.encode import EncodeError, Encoder, check_chain_name
+from hostward.dataplane.xtables.known import Known
+from hostward.dataplane.xtables.layout import LAYOUTS, LayoutError, is_ours
+from hostward.dataplane.xtables.lock import DEFAULT_PATH, XtablesLock
+from hostward.dataplane.xtables.snapshot import Snapshot
+from hostward.dataplane.xtables.sockopt import SetSocket, TableInfo, TableSocket
+from hostward.render.ruleset import FAMILIES, Chain, Family, Rule, TableId, is_own_chain
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What a table last was, the fingerprint that stands for it, and what it, or some of its chains, read as."""
+
+    snapshot: Snapshot
+    fingerprint: bytes
+    chains: dict[str, ActualChain]
+    generation: int
+    read: ActualTable | None = None
+
+
+class XTables:
+    """The part of `kernel.Kernel` that is about tables. Every call may raise KernelError."""
+
+    def __init__(self, lock_path: Path = DEFAULT_PATH, lock_timeout: float = 10.0) -> None:
+        self._lock = XtablesLock(lock_path, lock_timeout)
+        self._encoders: dict[Family, Encoder] = {family: Encoder(family) for family in FAMILIES}
+        self._known: dict[TableId, Known] = {}
+        self._seen: dict[TableId, _Seen] = {}
+        self._fingerprints = count(1)
+        self._owner: int | None = None
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Holds the xtables lock; may be entered again. `apply` takes it by itself when it isn't held."""
+        self._own()
+        return self._lock.held()
+
+    # --- reading -------------------------------------------------------------------------------------------------------
+    def learn(self, table: TableId, rules: Iterable[Rule]) -> None:
+        """Names rules that a later `read_table` shall recognise. Raises KernelError for one that can't be in a table."""
+        self._own()
+        with _as_kernel_error(table):
+            self._known_in(table).learn(rules)
+
+    def read_table(self, table: TableId) -> ActualTable:
+        """The present content of a table. In kernel chains only rules that carry our identity are recognised: an equal rule
+        without it is somebody else's."""
+        self._own()
+        known = self._known_in(table)
+        with _as_kernel_error(table):
+            seen = self._look(table)
+            if seen.read is None or seen.generation != known.generation:
+                if seen.generation != known.generation:
+                    seen.chains = {name: rules for name, rules in seen.chains.items() if not _has_unknown(rules)}
+                seen.read = _named(seen.snapshot, known, seen.chains)
+                seen.chains = dict(seen.read.chains)
+                known.forget_unused(seen.read)
+                seen.generation = known.generation
+        return seen.read
+
+    def fingerprint(self, table: TableId) -> bytes:
+        """Stands for all of a table but counters; reads it. Equal to the one before as long as nothing changed since."""
+        self._own()
+        with _as_kernel_error(table):
+            return self._look(table).fingerprint
+
+    def seen(self, table: TableId) -> bytes:
+        """The fingerprint of what the last `read_table`, `fingerprint` or `apply` saw, without a look; b"" before the first."""
+        self._own()
+        found = self._seen.get(table)
+        return found.fingerprint if found else b""
+
+    def counters(self, table: TableId) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        """Per own chain, per rule: packets and bytes."""
+        self._own()
+        found: dict[str, tuple[tuple[int, int], ...]] = {}
+        with _as_kernel_error(table), TableSocket(table.family) as tables, SetSocket() as sets:
+            info, blob = tables.read(table)
+            counted = bytes(blob)
+            seen = self._take(table, info, blob, sets)
+            for name, spans in seen.snapshot.chains.items():
+                found[name] = seen.snapshot.counters(spans, counted)
+        return found
+
+    def _look(self, table: TableId) -> _Seen:
+        with TableSocket(table.family) as tables, SetSocket() as sets:
+            info, blob = tables.read(table)
+            return self._take(table, info, blob, sets)
+
+    def _take(self, table: TableId, info: TableInfo, blob: bytearray, sets: SetSocket) -> _Seen:
+        """Remembers a blob just read, unless it is what was seen before. Clears its counters."""
+        before = self._seen.get(table)
+        if before is not None and before.snapshot.still_is(info, blob, sets.name):
+            return before
+        snapshot = Snapshot(LAYOUTS[table.family], info, blob, sets.name, before.snapshot if before else None)
+        chains = {name: before.chains[name] for name in snapshot.same & before.chains.keys()} if before else {}
+        self._seen[table] = _Seen(snapshot, next(self._fingerprints).to_bytes(8), chains, before.generation if before else -1)
+        return self._seen[table]
+
+    # --- writing -------------------------------------------------------------------------------------------------------
+    def apply(self, edit: TableEdit) -> None:
+        """One atomic commit, read back. Writes nothing when nothing differs; rules that stay keep their counters.
+
+        After a KernelError with `retry` another program interfered: read and plan again. Our rules in a kernel chain are those
+        that jump to our chains or have a comment starting with "hw:"; a hook rule that has neither is refused. Jumps to a
+        deleted chain in chains of others are removed with it.
+        """
+        self._own()
+        try:
+            with _as_kernel_error(edit.table), self._lock.held():
+                known = self._known_in(edit.table)
+                encoded = self._encoded(edit, known)
+                try:
+                    wanted = commit(edit.table, encoded)
+                except KernelError:
+                    self._seen.pop(edit.table, None)
+                    raise
+                known.written()
+                self._verify(edit.table, wanted)
+        except KernelError as error:
+            error.step = edit
+            raise
+
+    def _encoded(self, edit: TableEdit, known: Known) -> EncodedEdit:
+        chains: dict[str, Chain | None] = dict(edit.chains)
+        for name in chains:
+            check_chain_name(name)
+            if not is_own_chain(name):
+                raise KernelError(f"table {edit.table}: chain {name} is not ours")
+        hooks = {name: (known.encoded(hook.first), known.encoded(hook.last)) for name, hook in edit.hooks.items()}
+        for name, (first, last) in hooks.items():
+            for rule in (*first, *last):
+                if not is_ours(rule.content):
+                    raise KernelError(
+                        f"table {edit.table}: a rule for {name} could not be told from others' rules: {rule.rule}"
+                    )
+        return EncodedEdit({name: None if rules is None else known.encoded(rules) for name, rules in chains.items()}, hooks)
+
+    def _verify(self, table: TableId, wanted: Contents) -> None:
+        """Reads back: the commit may have been undone by a program that doesn't take the lock."""
+        snapshot = self._look(table).snapshot
+        for name, contents in wanted.items():
+            spans = snapshot.builtins.get(name) or snapshot.chains.get(name)
+            found = None if spans is None and name not in snapshot.chains else snapshot.contents(spans or [])
+            if found != (contents or (None if contents is None else [])):
+                raise KernelError(
+                    f"table {table}: chain {name} is not as it was just written: who else writes to it?", retry=True
+                )
+
+    # --- ownership -----------------------------------------------------------------------------------------------------
+    def _own(self) -> None:
+        """The first thread that calls is the only one that may. Another is a bug of ours, so it isn't a KernelError."""
+        me = threading.get_ident()
+        if self._owner is None:
+            self._owner = me
+        if self._owner != me:
+            raise RuntimeError("the packet filter is used from a second thread; libiptc and libxtables allow one")
+
+    def _known_in(self, table: TableId) -> Known:
+        if table not in self._known:
+            self._known[table] = Known(self._encoders[table.family])
+        return self._known[table]
+
+
+def _named(snapshot: Snapshot, known: Known, done: Mapping[str, ActualChain]) -> ActualTable:
+    """A snapshot with its rules named; the own chains in `done` are taken as they are."""
+
+    def kernel_chain(spans: list[Span]) -> ActualChain:
+        found: list[Rule | Unknown] = []
+        for content in snapshot.contents(spans):
+            ours = is_ours(content)
+            found.append((known.get(content) if ours else None) or Unknown(content, ours))
+        return tuple(found)
+
+    chains = {
+        name: done[name]
+        if name in done
+        else tuple(known.get(content) or Unknown(content, is_ours(content)) for content in snapshot.contents(spans))
+        for name, spans in snapshot.chains.items()
+    }
+    return ActualTable(chains, {name: kernel_chain(spans) for name, spans in snapshot.builtins.items()})
+
+
+def _has_unknown(rules: ActualChain) -> bool:
+    return any(isinstance(rule, Unknown) for rule in rules)
+
+
+@contextmanager
+def _as_kernel_error(table: TableId) -> Iterator[None]:
+    try:
+        yield
+    except (EncodeError, LayoutError) as error:
+        raise KernelError(f"table {table}: {error}") from error
