@@ -129,7 +129,7 @@ def _run(sources: Sources, settings: Settings) -> int:
         lock = AgentLock(settings.state_dir)
         feed = open_feed(sources.datastore, sources.environ, cache=state / "manifests.cache")
         kernel = LinuxKernel(Path(settings.iptables_lock_file_path), settings.iptables_lock_timeout)
-        kernel.self_test()
+
     except (AgentRunsError, OSError, StoreError, KernelError) as error:
         log.error("the agent can't start", error=str(error))
         return 1

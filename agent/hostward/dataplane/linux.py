@@ -1,4 +1,7 @@
-"""The real kernel: tables through libiptc, sets through netlink, as one `kernel.Kernel`. The engine thread runs it."""
+"""The packet filter of this network namespace: iptables tables and ipsets together, as one `Kernel`.
+
+Only the engine thread calls it, in the network namespace that this thread is in.
+"""
 
 from __future__ import annotations
 
@@ -8,53 +11,52 @@ from pathlib import Path
 
 from hostward.dataplane.ipsets import IPSets
 from hostward.dataplane.kernel import ActualSet, ActualTable, Step, TableEdit
-from hostward.dataplane.xtables.lock import DEFAULT_PATH
 from hostward.dataplane.xtables.tables import XTables
 from hostward.render.ruleset import Rule, TableId
 
 
 class LinuxKernel:
-    """`kernel.Kernel` on Linux, in the network namespace of the calling thread. `lock_timeout` in seconds."""
+    """Implements `kernel.Kernel`. `lock_path` is the xtables lock, `lock_timeout` the seconds to wait for it."""
 
-    def __init__(self, lock_path: Path = DEFAULT_PATH, lock_timeout: float = 10.0) -> None:
+    def __init__(self, lock_path: Path, lock_timeout: float) -> None:
         self._tables = XTables(lock_path, lock_timeout)
         self._sets = IPSets()
-
-    def close(self) -> None:
-        """Gives back the sockets."""
-        self._sets.close()
+        self._left: dict[TableId, bytes] = {}
 
     def lock(self) -> AbstractContextManager[None]:
-        """See `kernel.Kernel`."""
+        """Holds the xtables lock."""
         return self._tables.lock()
 
     def learn(self, table: TableId, rules: Iterable[Rule]) -> None:
-        """See `kernel.Kernel`."""
+        """Names rules that a read shall recognise."""
         self._tables.learn(table, rules)
 
     def read_table(self, table: TableId) -> ActualTable:
-        """See `kernel.Kernel`."""
-        return self._tables.read_table(table)
+        """The present content of a table."""
+        found = self._tables.read_table(table)
+        self._left[table] = self._tables.seen(table)
+        return found
 
-    def fingerprint(self, table: TableId) -> bytes:
-        """See `XTables.fingerprint`."""
-        return self._tables.fingerprint(table)
-
-    def seen(self, table: TableId) -> bytes:
-        """See `XTables.seen`."""
-        return self._tables.seen(table)
+    def changed(self, table: TableId) -> bool:
+        """Whether somebody else changed the table since it was last read or committed here."""
+        return self._tables.fingerprint(table) != self._left.get(table)
 
     def read_sets(self, names: Collection[str] | None = None, *, members: bool = True) -> dict[str, ActualSet]:
-        """See `kernel.Kernel`."""
+        """Our sets, all or those named that exist."""
         return self._sets.read_sets(names, members=members)
 
     def apply(self, step: Step) -> None:
-        """See `kernel.Kernel`."""
+        """Carries out one step."""
         if isinstance(step, TableEdit):
             self._tables.apply(step)
+            self._left[step.table] = self._tables.seen(step.table)
         else:
             self._sets.apply(step)
 
     def counters(self, table: TableId) -> Mapping[str, tuple[tuple[int, int], ...]]:
-        """See `kernel.Kernel`."""
+        """Per own chain, per rule: packets and bytes."""
         return self._tables.counters(table)
+
+    def close(self) -> None:
+        """Lets go of sockets."""
+        self._sets.close()

@@ -126,7 +126,7 @@ def _forward(place: _Place, tiers: Sequence[TierPolicies], *, closed: bool) -> I
     if not closed and not tiers:
         yield Rule((), Jump(names.ALLOW, goto=True))
         return
-    yield Rule((), clear(marks.accept | marks.passed))
+    yield Rule((), clear(marks.accept))
     yield from _tiers(place, tiers, RETURN, no_track=False, tier_end=True)
     if closed:
         yield from _profiles(place, RETURN)
