@@ -51,6 +51,6 @@ def named(word: str, namespace: str | None) -> tuple[str, ...] | None:
 
 def unknown(word: str) -> str:
     """What to tell somebody who used an unknown word."""
-    close = get_close_matches(word.lower(), [*_BY_WORD, *POLICY_WORDS], 1)
+    close = get_close_matches(word.lower(), [*_BY_WORD, *POLICY_WORDS], 1, 0.75)
     known = f"did you mean {close[0]!r}?" if close else f"known are policy, {', '.join(words[0] for words in _WORDS.values())}"
     return f"resource type {word!r} is not supported; {known}"

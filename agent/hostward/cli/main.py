@@ -60,7 +60,10 @@ class _Verbs(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Moves the verb to the front, so that it gets the options that were given before it."""
-        return super().parse_args(ctx, _verb_first(args))
+        ordered = _verb_first(args)
+        if ordered and ordered[0].startswith("-") and not {"-h", "--help"} & set(ordered):
+            raise click.UsageError("Missing command.", ctx)
+        return super().parse_args(ctx, ordered)
 
 
 def _verb_first(args: Sequence[str]) -> list[str]:
