@@ -171,6 +171,7 @@ class Engine:
                 selected = [self._policies[p] for p in self._selected[key]]
                 lists = compute.policy_lists(selected, self._tiers, any_interface=interface == ANY_INTERFACE)
                 new = ResolvedEndpoint(interface, endpoint.name, lists, endpoint.profiles, endpoint.isolated)
+                new = old if new == old else new  # the same object tells rendering that there is nothing to do
                 self._endpoints_out[interface] = new
             for value, step in ((old, -1), (new, 1)):
                 for name in value.profiles if value is not None and not value.isolated else ():
