@@ -92,4 +92,4 @@ def test_port_groups() -> None:
 )
 def test_log_prefix(template: str, text: str) -> None:
     """R-50..R-52; the second vector is R-51's."""
-    assert log_prefix(template, Owner("gnp/ep2-4", "default", "gnp", "ep2-4")) == text
+    assert log_prefix(template, Owner("ingress", "gnp/ep2-4", "default", "gnp", "ep2-4")) == text

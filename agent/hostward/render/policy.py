@@ -14,7 +14,7 @@ from hostward.model import nets
 from hostward.model.rules import ICMP, ICMPV6, Action, Entity, PortRange, Rule
 from hostward.model.sets import NamedPortSet, NetSet, SetMatch, side_sets
 from hostward.render.marks import clear, is_set, put
-from hostward.render.names import ALLOW, PASS, set_name
+from hostward.render.names import ALLOW, PASS, Direction, set_name
 from hostward.render.options import Options
 from hostward.render.ruleset import (
     DROP,
@@ -43,8 +43,9 @@ COMMENT_CHARACTERS = 255
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose rules are rendered: title for comments ("gnp/x"), and the parts of a log prefix (R-51)."""
+    """Whose rules are rendered, of which direction: title for comments ("gnp/x"), and the parts of a log prefix (R-51)."""
 
+    direction: Direction
     title: str
     tier: str
     short_kind: str
@@ -192,7 +193,9 @@ def rule_chain(rule: Rule, table: TableName, family: Family, owner: Owner, optio
     notes = [owner.title] if first else []
     notes += [f"{key}:{value}" for key, value in rule.annotations]
     target = _target(rule.action, table, owner, options)
-    result.append(KernelRule(matches, target, comment("/".join(notes))))
+    # Policies are shared by interfaces: which one a packet came by isn't known here.
+    counter = f"drop * {owner.direction} policy" if rule.action is Action.DENY else ""
+    result.append(KernelRule(matches, target, comment("/".join(notes)), counter))
     return tuple(result)
 
 

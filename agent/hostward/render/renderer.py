@@ -31,12 +31,12 @@ def _rules(holder: Policy | Profile, direction: Direction) -> tuple[Rule, ...]:
     return holder.ingress_rules if direction == "ingress" else holder.egress_rules
 
 
-def _owner(holder: Policy | Profile) -> Owner:
+def _owner(holder: Policy | Profile, direction: Direction) -> Owner:
     if isinstance(holder, Profile):
-        return Owner(f"pro/{holder.name}", "", "pro", holder.name)
+        return Owner(direction, f"pro/{holder.name}", "", "pro", holder.name)
     full = f"{holder.key.namespace}/{holder.name}" if holder.key.namespace else holder.name
     title = names.policy_title(holder.key)
-    return Owner(title, holder.tier, title.partition("/")[0], full)
+    return Owner(direction, title, holder.tier, title.partition("/")[0], full)
 
 
 def holders(resolved: Resolved) -> Iterator[tuple[Hashable, Policy | Profile]]:
@@ -136,7 +136,7 @@ class Renderer:
                 name = names.policy_chain(holder.key, direction)
             else:
                 name = names.profile_chain(holder.name, direction)
-            chains[name] = rules_chain(_rules(holder, direction), table, family, _owner(holder), self._options)
+            chains[name] = rules_chain(_rules(holder, direction), table, family, _owner(holder, direction), self._options)
         return chains
 
     def _dispatch(self, endpoints: Mapping[str, ResolvedEndpoint], table: TableName) -> Chains:
