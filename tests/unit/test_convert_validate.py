@@ -80,6 +80,7 @@ DOCUMENTS = [
         {"bgp": {"ipv4Address": "10.0.0.1/24", "asNumber": 64512}, "orchRefs": [{"nodeName": "a", "orchestrator": "k8s"}]},
     ),
     doc("FelixConfiguration", {"hostForwardPolicy": "All", "logSeverityScreen": "Info", "bpfEnabled": False}, "default"),
+    doc("FelixConfiguration", {"iptablesLockFilePath": "/x", "routeRefreshInterval": "90s", "bpfLogLevel": "Off"}, "node.w1"),
     doc("IPPool", {"cidr": "10.0.0.0/16", "ipipMode": "Always", "natOutgoing": True, "blockSize": 26}),
     doc("NetworkPolicy", {"order": 1, "ingress": [{"action": "Allow"}]}, namespace="shop"),
     doc("NetworkSet", {"nets": ["10.0.0.1"]}, namespace="shop"),
@@ -193,6 +194,7 @@ def test_bad_rules(rule, bad):
         (doc("Profile", {"labelsToApply": {"a": "b c"}}), ["spec.labelsToApply.a"]),
         (doc("FelixConfiguration", {"failsafeInboundHostPort": []}, "default"), ["spec.failsafeInboundHostPort"]),
         (doc("FelixConfiguration", {"failsafeInboundHostPorts": [{"port": 0}]}, "default"), ["spec.failsafeInboundHostPorts"]),
+        (doc("FelixConfiguration", {"nodeName": "a", "stateDir": "/a"}, "default"), ["spec.nodeName", "spec.stateDir"]),
         (doc("FelixConfiguration", {}, "w1"), ["metadata.name"]),
         (doc("IPPool", {"cidr": "x"}), ["spec.cidr"]),
         (

@@ -15,6 +15,9 @@ from hostward.model.value_errors import BadValueError, UnsupportedValueError
 
 _FLAT: Final = {setting.name.lower(): setting for setting in SETTINGS.values()}
 
+_FELIX_STORES: Final = frozenset(("iptableslockfilepath",))
+"""Local here, but Felix has it in the datastore: it may stay there for Felix, and the agent's notice says that it has no effect."""
+
 
 def felix_configuration(value: Any, path: str, report: Report) -> None:
     """The spec: every name is known, and every value of ours can be read."""
@@ -28,7 +31,7 @@ def felix_configuration(value: Any, path: str, report: Report) -> None:
         if setting is None:
             if why_ignored(flat) is None:
                 report(here, f"unknown setting{suggestion(name, SETTINGS) or '; docs/settings.md lists them'}")
-        elif setting.local:
+        elif setting.local and flat not in _FELIX_STORES:
             report(
                 here, f"{setting.name} is local to each host: set it in /etc/hostward/agent.toml or as {setting.environment}"
             )

@@ -40,6 +40,9 @@ _PREFIXES: Final = (
     *("flowlogs", "goldmane", "allowvxlan", "allowipip", "workloadsource", "serviceloop", "kubenodeport", "debug"),
     *("featuredetect", "featuregates", "openstack", "metadata", "netlink", "policysync", "removeexternalroutes", "mtuiface"),
     *("floatingips", "externalnodes", "ipsecmode", "dns", "capture", "istio", "program", "cgroup", "go", "istioambient"),
+    *("dataplanedriver", "useinternaldataplane", "routerefresh", "logdebug", "endpointstatus", "prometheuswireguard"),
+    *("usagereporting", "iptablesnatoutgoing", "requiremtu", "nfnetlink", "ipv4normalroute", "ipv4elevatedroute"),
+    *("ipv6normalroute", "ipv6elevatedroute", "livemigration"),
 )
 
 
