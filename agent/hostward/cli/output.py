@@ -97,7 +97,8 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_text(self, text: str) -> yaml.Node:
         """A text, in double quotes, as Go's writer does, if a reader of YAML 1.1 or 1.2 could take it for something else."""
-        odd = self.resolve(yaml.ScalarNode, text, (True, False)) != _TEXT or NUMBER.match(text) or text.lower() in _WORDS
+        resolved = self.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call] # the stubs leave it out
+        odd = resolved != _TEXT or NUMBER.match(text) or text.lower() in _WORDS
         return self.represent_scalar(_TEXT, text, style='"' if odd else None)
 
 

@@ -16,7 +16,7 @@ from hostward.model.value_errors import BadValueError, UnsupportedValueError
 _FLAT: Final = {setting.name.lower(): setting for setting in SETTINGS.values()}
 
 _FELIX_STORES: Final = frozenset(("iptableslockfilepath",))
-"""Local here, but Felix has it in the datastore: it may stay there for Felix, and the agent's notice says that it has no effect."""
+"""Local here, but Felix has it in the datastore: it may stay there, and the agent says that it has no effect."""
 
 
 def felix_configuration(value: Any, path: str, report: Report) -> None:
