@@ -1,0 +1,45 @@
+# Every target sets the machine up first (scripts/bootstrap.sh; quick when nothing is missing).
+# Tests and the demo use network namespaces and the packet filter in them, so they need root: sudo is asked where it isn't us.
+
+SHELL := /bin/sh
+export PATH := $(PATH):/usr/sbin:/sbin
+BIN := .venv/bin
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$(PATH)")
+TYPED := demo tests/lab
+
+.PHONY: help setup demo test lint bench lock clean
+
+help:
+	@echo 'make demo    the main job with real packets, in network namespaces; half a minute'
+	@echo 'make test    all tests but those that take minutes each'
+	@echo 'make lint    style, types and layers'
+	@echo 'make bench   the benchmarks'
+	@echo 'make setup   only what the others need: Debian packages, .venv'
+	@echo 'make lock    write requirements.lock anew from pyproject.toml'
+	@echo 'make clean   remove what make has made'
+
+setup:
+	@scripts/bootstrap.sh
+
+demo: setup
+	@$(AS_ROOT) $(BIN)/python -B -m demo
+
+test: setup
+	$(AS_ROOT) $(BIN)/python -B -m pytest -m 'not soak'
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	MYPYPATH=.:agent:stubs $(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+
+bench: setup
+	$(AS_ROOT) $(BIN)/python -B -m benchmarks
+
+lock: setup
+	scripts/lock.sh
+
+clean:
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache agent/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
