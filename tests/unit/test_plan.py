@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostward.dataplane.fake import FakeKernel, KilledError
+from hostward.model.resolved import Resolved, ResolvedEndpoint
 from hostward.render.evaluate import Packet
 from hostward.render.ruleset import DROP, Rule, Ruleset, TableId
 from tests.unit import worlds
@@ -34,6 +35,30 @@ def test_no_packet_meets_a_mix_of_two_states(seed: int) -> None:
     new = worlds.ruleset(worlds.neighbour(rng, old))
     install(kernel, worlds.ruleset(old))
     watch(kernel, packets, new)
+    carry_out(kernel, new)
+    assert_holds(kernel, new)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SEEDS)
+def test_sets_that_change_together_change_at_one_moment(seed: int) -> None:
+    rng, kernel, packets = ready(seed)
+    old = worlds.world(rng)
+    new = worlds.ruleset(worlds.other_members(rng, old))
+    install(kernel, worlds.ruleset(old))
+    watch(kernel, packets, new)
+    carry_out(kernel, new)
+    assert_holds(kernel, new)
+
+
+def test_the_first_endpoint_does_not_judge_forwarded_packets_as_if_they_were_local() -> None:
+    """POSTROUTING's rules rely on a mark that FORWARD sets; where both are new, one must not come without the other."""
+    options = replace(worlds.OPTIONS, forward_all=False)
+    kernel = FakeKernel()
+    install(kernel, worlds.ruleset(Resolved(), options))
+    new = worlds.ruleset(Resolved({"eth1": ResolvedEndpoint("eth1", "eth1")}), options)
+    packet = Packet(4, "forward", "10.0.0.1", "10.0.0.2", 6, 1, 80, "eth0", "eth1", dnat=("10.0.0.5", 80))
+    watch(kernel, [packet], new)
     carry_out(kernel, new)
     assert_holds(kernel, new)
 

@@ -10,7 +10,7 @@ from hostward.model.keys import ResourceKey
 from hostward.model.resolved import PolicyLists, Resolved, ResolvedEndpoint, TierPolicies
 from hostward.model.resources import Policy, Profile
 from hostward.model.rules import Action, Entity, PortRange, Ports, Rule
-from hostward.model.sets import NamedPortSet, SelectorSet, SetRef, rule_refs
+from hostward.model.sets import NamedPortSet, SetRef, rule_refs
 from hostward.render.evaluate import Packet
 from hostward.render.marks import Marks
 from hostward.render.options import Options
@@ -121,6 +121,11 @@ def neighbour(rng: random.Random, old: Resolved) -> Resolved:
     return _filled(Resolved(endpoints, policies, old.profiles, sets), rng)
 
 
+def other_members(rng: random.Random, old: Resolved) -> Resolved:
+    """The world after its sets have changed, and nothing else."""
+    return replace(old, sets={ref: _members(rng, ref) for ref in old.sets})
+
+
 def ruleset(resolved: Resolved, options: Options = OPTIONS) -> Ruleset:
     """The world as it should be in the kernel."""
     return Renderer(options).render(resolved)
@@ -145,6 +150,3 @@ def packet(rng: random.Random, family: Family = 4) -> Packet:
         dnat=dnat,
         mark=rng.getrandbits(32),
     )
-
-
-__all__ = ["MARKS", "OPTIONS", "NamedPortSet", "SelectorSet", "neighbour", "packet", "ruleset", "world"]
