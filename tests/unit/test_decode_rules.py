@@ -147,6 +147,7 @@ NOT_UNDERSTOOD: list[tuple[dict[str, Any], list[str], Rule]] = [
     ({"protocol": "ICMP", "icmp": {"type": 255}}, ["icmp.type"], Rule(DENY, 4, 1)),
     ({"protocol": "ICMP", "icmp": {"type": 8, "code": 256}}, ["icmp.code"], Rule(DENY, 4, 1)),
     ({"protocol": "ICMP", "icmp": {"type": "8"}}, ["icmp.type"], Rule(DENY, 4, 1)),
+    ({"protocol": "ICMP", "icmp": {"type": True}}, ["icmp.type"], Rule(DENY, 4, 1)),
     ({"protocol": "ICMP", "icmp": {"kind": 8}}, ["icmp.kind"], Rule(DENY, 4, 1)),
     # IP versions that contradict.
     ({"protocol": "ICMP", "ipVersion": 6, "source": {"nets": NETS}}, ["protocol", "source.nets"], Rule(DENY)),

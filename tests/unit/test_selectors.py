@@ -175,17 +175,20 @@ def test_deep_nesting_is_refused_not_overflowed(opening: str) -> None:
             parse(text)
 
 
-def test_what_is_allowed_to_nest_works_to_the_end() -> None:
-    text = "has(x)"
-    while True:
+@pytest.mark.parametrize("level", ["!({} && a == 'b')", "({} && a == 'b' || has(c))", "!({})", "(!{} || has(d))"])
+def test_what_is_allowed_to_nest_works_to_the_end(level: str) -> None:
+    text, accepted = "has(x)", 0
+    for _ in range(MAX_DEPTH + 1):
+        text = level.format(text)
         try:
-            selector = parse(f"!({text} && a == 'b')")
+            selector = parse(text)
         except SelectorError:
-            break
-        text = selector.text
-    assert canonical(text) == text
-    assert text.count("(") >= MAX_DEPTH // 2
-    assert parse(text).matches({}) in (True, False)
+            continue
+        accepted += 1
+        assert canonical(selector.text) == selector.text
+        assert selector.matches({}) in (True, False)
+        assert selector.labels_used >= {"x"}
+    assert MAX_DEPTH // 2 - 1 <= accepted <= MAX_DEPTH
 
 
 def test_long_chains_are_fine() -> None:

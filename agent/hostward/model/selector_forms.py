@@ -117,8 +117,7 @@ def rewrite(node: Node, *, prefix: str = "", replace: Mapping[str, Node] | None 
         case Member(label, word, values):
             return Member(prefix + label, word, values)
         case Not(operand):
-            inner = rewrite(operand, prefix=prefix, replace=replace)
-            return inner.operand if isinstance(inner, Not) else Not(inner)
+            return Not(rewrite(operand, prefix=prefix, replace=replace))
         case Group(word, operands):
             return Group(word, tuple(rewrite(operand, prefix=prefix, replace=replace) for operand in operands))
 

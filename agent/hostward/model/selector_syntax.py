@@ -143,8 +143,6 @@ class _Parser:
     def operand(self, group: _Open, node: Node, depth: int, *, negated: bool) -> None:
         if negated:
             node, depth = (node.operand, depth - 1) if isinstance(node, Not) else (Not(node), depth + 1)
-        if depth > MAX_DEPTH:
-            self.fail(f"nested more than {MAX_DEPTH} deep", self.at)
         group.factors.append((node, depth))
 
     def close(self, group: _Open) -> tuple[Node, int]:
@@ -152,6 +150,7 @@ class _Parser:
         return self.join("||", group.alternatives)
 
     def join(self, word: Literal["&&", "||"], parts: list[tuple[Node, int]]) -> tuple[Node, int]:
+        # Limited here, not only by the parentheses as written: canonical text has one pair per group, and must parse again.
         if len(parts) == 1:
             return parts[0]
         depth = 1 + max(depth for _, depth in parts)
