@@ -64,10 +64,10 @@ make_environment() {
         rm -rf .venv
         "$python" -m venv .venv || fail "$python -m venv failed; python3-venv belongs to it"
     fi
-    # Tools that build the rest come first and from the lock too: with build isolation pip would fetch others, without hashes.
+    # Tools that build the rest (wheel needs packaging) come first and from the lock too: with build isolation pip would fetch others, without hashes.
     tools=$(mktemp)
     trap 'rm -f "$tools"' EXIT
-    awk '/^[a-z]/ { wanted = /^(pip|setuptools|wheel)==/ } wanted' requirements.lock >"$tools"
+    awk '/^[a-z]/ { wanted = /^(packaging|pip|setuptools|wheel)==/ } wanted' requirements.lock >"$tools"
     .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "$tools" ||
         fail "pip could not install its own tools; is the package index reachable?"
     .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-build-isolation -r requirements.lock ||
