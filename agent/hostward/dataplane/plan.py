@@ -130,7 +130,7 @@ def _settle(
         where = TableId(family, table)
         edit = edit_between(where, actual.table(where), tables[table])
         steps += [edit] if edit is not None else []
-    return [*steps, *(DestroySet(name) for name in actual.family_sets(family) if name not in sets)]
+    return [*steps, *(DestroySet(name) for name in sorted(actual.family_sets(family)) if name not in sets)]
 
 
 def _coupled(live: Live, changed: Collection[Part], tables: Mapping[TableName, Table]) -> bool:
