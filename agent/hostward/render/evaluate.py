@@ -299,4 +299,3 @@ def evaluate(packet: Packet, state: FilterState) -> Outcome:
         if not passed:
             return Outcome(f"{table} {builtin}", tuple(walk.logs), walk.mark, walk.tracked, walk.rejected)
     return Outcome("", tuple(walk.logs), walk.mark, walk.tracked)
-
