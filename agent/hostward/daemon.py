@@ -24,6 +24,8 @@ import hostward
 from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.links import LinkWatcher
 from hostward.dataplane.linux import LinuxKernel
+from hostward.dataplane.xtables.other import foreign_backend_in_use
+from hostward.dataplane.xtables.selftest import self_test
 from hostward.datastore.connection import open_feed
 from hostward.datastore.store import StoreError
 from hostward.engine.intake import Intake
@@ -123,6 +125,17 @@ def run(sources: Sources) -> int:
         writer.close()
 
 
+def _enforce(loop: Loop, threads: Threads, stop: threading.Event) -> None:
+    """The engine thread. The self-test takes its second while the feed fetches its first snapshot."""
+    try:
+        self_test()
+    except KernelError as error:
+        threads.failed = True
+        log.error("the agent can't enforce", error=str(error))
+        return
+    loop.run(stop)
+
+
 def _run(sources: Sources, settings: Settings) -> int:
     state = Path(settings.state_dir)
     try:
@@ -158,7 +171,9 @@ def _run(sources: Sources, settings: Settings) -> int:
         server.start()
     threads.start("links", lambda stop: links.run(mailbox.links, stop))
     threads.start("feed", lambda stop: feed.run(mailbox, stop))
-    threads.start("engine", loop.run)
+    threads.start("engine", lambda stop: _enforce(loop, threads, stop))
+    if other := foreign_backend_in_use():
+        log.warning(other)
     while not threads.stop.wait(3600):
         pass
     mailbox.nudge()
