@@ -106,7 +106,8 @@ def filter_roots(options: Options, *, endpoints: bool) -> dict[str, Chain]:
             *after,
         ),
         "hw-FORWARD": (
-            Rule((), SetMark(marks.forwarded, marks.all & ~marks.accept)),
+            # The generation bit is raw's alone: the end of FORWARD still asks for it.
+            Rule((), SetMark(marks.forwarded, marks.all & ~(marks.accept | marks.generation))),
             *workload_forward,
             Rule(undecided, Jump(names.FROM_FORWARD)),
             Rule((), Jump(names.TO_FORWARD)),
