@@ -49,6 +49,8 @@ class Teller:
         self._clock = clock
         self._counters: Monotonic[CounterKey] = Monotonic()
         self._resolved = Resolved()
+        self._interfaces: tuple[status.InterfaceStatus, ...] = ()
+        self._warnings: tuple[str, ...] = ()
         self._aside: frozenset[tuple[ResourceKey, str, str]] = frozenset()
         self._frozen: str | None = None
         self._trouble: str | None = None
@@ -120,9 +122,21 @@ class Teller:
                 set_changes=outcome.set_steps,
                 seconds=round(seconds, 4),
             )
-        self._resolved = resolved
+        if resolved is not self._resolved:
+            self._describe(resolved)
         self._sizes(resolved, desired)
         self._health.report(KERNEL, detail=f"revision {revision} applied")
+
+    def _describe(self, resolved: Resolved) -> None:
+        """Keeps what status says of the interfaces; making it anew every round would cost as much as a change."""
+        policies: Mapping[ResourceKey, Policy] = resolved.policies
+        self._resolved = resolved
+        self._interfaces = tuple(interface_status(n, e, policies) for n, e in sorted(resolved.endpoints.items()))
+        self._warnings = tuple(
+            f"untracked policy {policy.name} does not apply to the * endpoint"
+            for policy in (policies.values() if ANY_INTERFACE in resolved.endpoints else ())
+            if policy.do_not_track
+        )
 
     def nothing_to_do(self, revision: int) -> None:
         """A revision changed nothing for this host."""
@@ -212,12 +226,6 @@ class Teller:
         self._health.report(DATASTORE, ready=intake.frozen is None, detail=detail)
 
     def _now(self, intake: Intake, datastore: status.DatastoreStatus) -> Status:
-        policies: Mapping[ResourceKey, Policy] = self._resolved.policies
-        warnings = [
-            f"untracked policy {r.name} does not apply to the * endpoint"
-            for r in (policies.values() if ANY_INTERFACE in self._resolved.endpoints else ())
-            if r.do_not_track
-        ]
         return Status(
             node=self._status.node,
             pid=self._status.pid,
@@ -227,11 +235,11 @@ class Teller:
             applied_revision=self._applied_revision,
             datastore=datastore,
             frozen=() if intake.frozen is None else (intake.frozen,),
-            interfaces=tuple(interface_status(n, e, policies) for n, e in sorted(self._resolved.endpoints.items())),
+            interfaces=self._interfaces,
             set_aside=tuple(
                 status.SetAside(key=str(key), path=path, reason=reason, older_in_force=intake.aside[key].older_in_force)
                 for key, path, reason in sorted(self._aside)
                 if key in intake.aside
             ),
-            warnings=tuple(warnings),
+            warnings=self._warnings,
         )
