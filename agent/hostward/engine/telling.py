@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 
 import hostward
@@ -34,7 +34,14 @@ RESTART_SETTINGS = frozenset(
     for name in Settings.__dataclass_fields__
     if name.startswith(("health_", "prometheus_", "felix_metrics", "iptables_lock", "interface_refresh", "dataplane_watchdog"))
 )
+MOST_NAMES = 20
 Count = Callable[[TableId], Mapping[str, tuple[tuple[int, int], ...]]]
+
+
+def _some(names: Collection[str]) -> list[str]:
+    """Names for a log line, not more than a person reads."""
+    rest = len(names) - MOST_NAMES
+    return [*sorted(names)[:MOST_NAMES], *([f"and {rest} more"] if rest > 0 else [])]
 
 
 class Teller:
@@ -90,6 +97,9 @@ class Teller:
     def calculated(self, seconds: float, changes: Mapping[ResourceKey, Resource | None]) -> None:
         """A batch went through calculation."""
         self._metrics.calculated(seconds)
+        if len(changes) > MOST_NAMES:
+            log.info("resources changed", kinds=dict(Counter(key.kind for key in changes)))
+            return
         for key, value in sorted(changes.items()):
             log.info("resource changed", key=str(key), change="gone" if value is None else "in force")
 
@@ -115,8 +125,8 @@ class Teller:
             log.info(
                 "applied",
                 revision=revision,
-                policies=sorted(names),
-                interfaces=sorted(moved),
+                policies=_some(names),
+                interfaces=_some(moved),
                 rules_written=outcome.written_rules,
                 commits=outcome.commits,
                 set_changes=outcome.set_steps,
