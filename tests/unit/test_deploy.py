@@ -1,0 +1,139 @@
+"""What is shipped beside the code agrees with it: the DaemonSet, the systemd unit, make's own files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hostward.model.setting_sources import resolve
+from hostward.model.settings import BUILT_IN
+
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "systemd/hostward-agent.service"
+DEPLOYED = ROOT / "deploy/daemonset.yaml"
+CAPABILITIES = {"NET_ADMIN", "NET_RAW"}
+
+
+@pytest.fixture(scope="module")
+def pod() -> dict[str, Any]:
+    documents = list(yaml.safe_load_all(DEPLOYED.read_text(encoding="utf-8")))
+    assert [document["kind"] for document in documents] == ["DaemonSet"]
+    spec: dict[str, Any] = documents[0]["spec"]
+    assert spec["selector"]["matchLabels"].items() <= spec["template"]["metadata"]["labels"].items()
+    template: dict[str, Any] = spec["template"]["spec"]
+    return template
+
+
+@pytest.fixture(scope="module")
+def agent(pod: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod["containers"]
+    found: dict[str, Any] = container
+    return found
+
+
+def test_the_probes_ask_where_the_agent_answers(agent: dict[str, Any]) -> None:
+    for probe, path in (("livenessProbe", "/liveness"), ("readinessProbe", "/readiness")):
+        asked = agent[probe]["httpGet"]
+        assert (asked["host"], asked["port"], asked["path"]) == (BUILT_IN.health_host, BUILT_IN.health_port, path)
+
+
+def test_the_pod_has_what_enforcement_needs_and_no_more(pod: dict[str, Any], agent: dict[str, Any]) -> None:
+    assert pod["hostNetwork"] is True
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    context = agent["securityContext"]
+    assert context["capabilities"]["drop"] == ["ALL"]
+    assert set(context["capabilities"]["add"]) == CAPABILITIES
+    assert "privileged" not in context
+    assert "limits" not in agent["resources"]
+
+
+def test_what_the_agent_writes_is_mounted_from_the_host(pod: dict[str, Any], agent: dict[str, Any]) -> None:
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    mounts = {mount["mountPath"]: mount for mount in agent["volumeMounts"]}
+    lock, state = mounts[BUILT_IN.iptables_lock_file_path], mounts[BUILT_IN.state_dir]
+    assert volumes[lock["name"]]["hostPath"] == {"path": BUILT_IN.iptables_lock_file_path, "type": "FileOrCreate"}
+    assert volumes[state["name"]]["hostPath"] == {"path": BUILT_IN.state_dir, "type": "DirectoryOrCreate"}
+    assert "readOnly" not in lock
+    assert "readOnly" not in state
+    assert mounts["/lib/modules"]["readOnly"] is True
+
+
+def test_etcd_comes_from_calicos_own_names(pod: dict[str, Any], agent: dict[str, Any]) -> None:
+    keys = {entry["name"]: entry["valueFrom"].get("configMapKeyRef") for entry in agent["env"]}
+    assert {name: ref["key"] for name, ref in keys.items() if ref} == {
+        "ETCD_ENDPOINTS": "etcd_endpoints",
+        "ETCD_CA_CERT_FILE": "etcd_ca",
+        "ETCD_CERT_FILE": "etcd_cert",
+        "ETCD_KEY_FILE": "etcd_key",
+    }
+    assert all(ref["name"] == "calico-config" for ref in keys.values() if ref)
+    (secret,) = (volume["secret"] for volume in pod["volumes"] if "secret" in volume)
+    assert (secret["secretName"], secret["defaultMode"]) == ("calico-etcd-secrets", 0o400)
+
+
+def test_its_environment_is_no_bad_setting(agent: dict[str, Any]) -> None:
+    resolved = resolve({entry["name"]: "worker" for entry in agent["env"]}, {}, None, None, "elsewhere")
+    assert not resolved.errors
+    assert resolved.settings.node_name == "worker"
+
+
+def unit() -> dict[str, list[tuple[str, str]]]:
+    """Sections and their settings."""
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for line in UNIT.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            current = sections.setdefault(line.strip("[]"), [])
+        elif line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            current.append((name, value))
+    return sections
+
+
+def test_the_unit_has_the_same_privileges_and_places() -> None:
+    service = dict(unit()["Service"])
+    assert {f"CAP_{name}" for name in CAPABILITIES} == set(service["CapabilityBoundingSet"].split())
+    assert f"/var/lib/{service['StateDirectory']}" == BUILT_IN.state_dir
+    assert service["ReadWritePaths"] == BUILT_IN.iptables_lock_file_path
+    assert service["Restart"] == "always"
+
+
+def test_unit_and_daemonset_name_the_same_modules() -> None:
+    loaded = {word for name, value in unit()["Service"] if "modprobe" in value for word in value.split()[3:]}
+    comment = DEPLOYED.read_text(encoding="utf-8").split("load none):")[1].split("#\n")[0]
+    assert loaded == set(comment.replace("#", "").split())
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
+    # The program is not installed here: any other that exists stands for it.
+    copy = tmp_path / UNIT.name
+    copy.write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={sys.executable}", UNIT.read_text(), flags=re.MULTILINE))
+    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_lock_pins_every_requirement_with_hashes_and_names_no_index() -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in lock
+    assert "--index" not in lock
+    pinned = re.findall(r"^([a-z0-9-]+)==\S+ \\\n    --hash=sha256:", lock, flags=re.MULTILINE)
+    assert len(pinned) == len(re.findall(r"^[a-z0-9]", lock, flags=re.MULTILINE))
+    wanted = re.findall(r'^    "([A-Za-z0-9-]+)', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    assert {name.lower() for name in wanted} & {"etcd3", "ruff", "click"} <= set(pinned)
+    assert {"pip", "setuptools", "wheel", "packaging"} <= set(pinned)
+
+
+@pytest.mark.parametrize("script", ["scripts/bootstrap.sh", "scripts/lock.sh", ".ci/run"])
+def test_scripts_are_executable_and_parse(script: str) -> None:
+    path = ROOT / script
+    assert path.stat().st_mode & 0o111
+    shell = path.read_text().splitlines()[0].removeprefix("#!")
+    assert subprocess.run([shell, "-n", str(path)], timeout=30, check=False).returncode == 0
