@@ -1,13 +1,14 @@
-"""The whole ruleset of a resolved state; what didn't change since the last time is taken from there.
+"""The whole ruleset of a resolved state; what didn't change since the last time is taken from there, as the same objects.
 
-Owned by the engine thread; pure but for its memory, which never changes an answer.
+A chain is rendered when a jump first leads to it: no others are programmed (H-91). A change costs the chains that it changes,
+and one look at every chain in use. Owned by the engine thread; pure but for its memory, which never changes an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from functools import partial
-from typing import Literal, TypeVar
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from hostward.model.nets import family as family_of
 from hostward.model.nets import set_members
@@ -23,15 +24,36 @@ from hostward.render.policy import Owner, net_sets, rules_chain
 from hostward.render.ruleset import Chain, Family, IPSet, Jump, Ruleset, Table, TableId, TableName
 
 Chains = dict[str, Chain]
-Value = TypeVar("Value")
+Holder = Policy | Profile
+SetSource = tuple[SetRef, frozenset[str] | NetSet]
 DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 
 
-def _rules(holder: Policy | Profile, direction: Direction) -> tuple[Rule, ...]:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One chain of a table, what it was made from, and what it leads to. `nets`: the sets of CIDRs that its rules name."""
+
+    source: object
+    chain: Chain
+    jumps: tuple[str, ...]
+    sets: frozenset[str]
+    nets: Mapping[str, NetSet]
+
+
+@dataclass(slots=True)
+class _Memory:
+    """One table as it was rendered last."""
+
+    parts: dict[str, _Part] = field(default_factory=dict)
+    endpoints: dict[str, tuple[ResolvedEndpoint, Chains]] = field(default_factory=dict)
+    table: Table | None = None
+
+
+def _rules(holder: Holder, direction: Direction) -> tuple[Rule, ...]:
     return holder.ingress_rules if direction == "ingress" else holder.egress_rules
 
 
-def _owner(holder: Policy | Profile, direction: Direction) -> Owner:
+def _owner(holder: Holder, direction: Direction) -> Owner:
     if isinstance(holder, Profile):
         return Owner(direction, f"pro/{holder.name}", "", "pro", holder.name)
     full = f"{holder.key.namespace}/{holder.name}" if holder.key.namespace else holder.name
@@ -39,28 +61,22 @@ def _owner(holder: Policy | Profile, direction: Direction) -> Owner:
     return Owner(direction, title, holder.tier, title.partition("/")[0], full)
 
 
-def holders(resolved: Resolved) -> Iterator[tuple[Hashable, Policy | Profile]]:
+def _holder_chain(holder: Holder, direction: Direction) -> str:
+    if isinstance(holder, Policy):
+        return names.policy_chain(holder.key, direction)
+    return names.profile_chain(holder.name, direction)
+
+
+def _same(a: Chain, b: Chain) -> bool:
+    """Whether two chains are equal, what their counters mean to a report included."""
+    return a is b or (a == b and all(rule.counter == other.counter for rule, other in zip(a, b, strict=True)))
+
+
+def holders(resolved: Resolved) -> Iterator[tuple[Hashable, Holder]]:
     """Policies and profiles in use, each with a key of its own."""
     yield from resolved.policies.items()
     for name, profile in resolved.profiles.items():
         yield ("profile", name), profile
-
-
-def reachable(chains: Mapping[str, Chain], start: list[str]) -> Chains:
-    """The chains that packets can get to from these; no others are programmed (H-91)."""
-    found: Chains = {}
-    todo = list(start)
-    while todo:
-        name = todo.pop()
-        if name not in found:
-            found[name] = chains[name]
-            todo += [rule.target.chain for rule in chains[name] if isinstance(rule.target, Jump)]
-    return found
-
-
-def used_sets(table: Table) -> set[str]:
-    """The names of the sets that a table's rules match on."""
-    return {name for chain in table.chains.values() for rule in chain for name in rule.uses_sets()}
 
 
 def filled(ref: SetRef, source: frozenset[str] | NetSet, family: Family, room: int) -> IPSet:
@@ -82,62 +98,96 @@ class Renderer:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._memory: dict[Hashable, tuple[object, object]] = {}
-        self._fresh: dict[Hashable, tuple[object, object]] = {}
+        self._holders: dict[Hashable, Holder] = {}
+        self._by_chain: dict[str, tuple[Holder, Direction]] = {}
+        self._sets: dict[str, tuple[object, IPSet]] = {}
+        self._memory = {TableId(family, table): _Memory() for family in options.families for table in roots.HOOKED}
+        self._hooks = {table: roots.hooks(table, options) for table in roots.HOOKED}
+        self._common = {
+            where: {**roots.common_chains(where.family, options), **roots.failsafe_chains(where.name, where.family, options)}
+            for where in self._memory
+        }
 
     def render(self, resolved: Resolved) -> Ruleset:
         """The desired state of the kernel."""
-        self._fresh = {}
-        tables = {
-            TableId(family, table): self._table(resolved, family, table)
-            for family in self._options.families
-            for table in roots.HOOKED
-        }
-        sets: dict[str, IPSet] = {}
+        self._follow(resolved)
+        shared = {table: self._roots(resolved.endpoints, table) for table in roots.HOOKED}
+        tables = {where: self._table(resolved, where, shared[where.name]) for where in self._memory}
+        kept, self._sets = self._sets, {}
         for family in self._options.families:
-            mine = (table for key, table in tables.items() if key.family == family)
-            sets.update(self._sets(resolved, family, {name for table in mine for name in used_sets(table)}))
-        self._memory = self._fresh
-        return Ruleset(tables, sets)
+            self._fill(resolved, family, kept)
+        return Ruleset(tables, {name: filled_set for name, (_, filled_set) in self._sets.items()})
 
-    def _once(self, key: Hashable, source: object, make: Callable[[], Value]) -> Value:
-        """What was made for this key from this very source, or a new one. Sources are values: the same object is the same."""
-        known = self._memory.get(key)
-        value = known[1] if known is not None and known[0] is source else make()
-        self._fresh[key] = (source, value)
-        return value  # type: ignore[return-value] # a key is only ever used with one type of value
-
-    def _table(self, resolved: Resolved, family: Family, table: TableName) -> Table:
-        options, endpoints = self._options, resolved.endpoints
-        chains: Chains = {**roots.common_chains(family, options), **roots.failsafe_chains(table, family, options)}
-        for interface, endpoint in endpoints.items():
-            chains.update(self._once((interface, family, table), endpoint, partial(self._endpoint, endpoint, family, table)))
+    def _follow(self, resolved: Resolved) -> None:
+        """Brings up to date whose rules a chain's name stands for."""
+        present = 0
         for key, holder in holders(resolved):
-            chains.update(self._once((key, family, table), holder, partial(self._holder, holder, family, table)))
-        chains.update(self._dispatch(endpoints, table))
-        if table == "raw":
-            chains.update(roots.raw_roots(options, untracked=any(map(has_untracked, endpoints.values()))))
-        elif table == "mangle":
-            pre_dnat = any(map(has_pre_dnat, endpoints.values()))
-            chains.update(roots.mangle_roots(options, endpoints=bool(endpoints), pre_dnat=pre_dnat))
-        else:
-            chains.update(roots.filter_roots(options, endpoints=bool(endpoints)))
-        start = [f"hw-{chain}" for chain in roots.HOOKED[table]]
-        return Table(reachable(chains, start), roots.hooks(table, options))
+            present += 1
+            if self._holders.get(key) is not holder:
+                self._holders[key] = holder
+                self._by_chain.update((_holder_chain(holder, direction), (holder, direction)) for direction in DIRECTIONS)
+        if present < len(self._holders):
+            for key in self._holders.keys() - {key for key, _ in holders(resolved)}:
+                holder = self._holders.pop(key)
+                for direction in DIRECTIONS:
+                    del self._by_chain[_holder_chain(holder, direction)]
+
+    # --- tables --------------------------------------------------------------------------------------------------------
+    def _table(self, resolved: Resolved, where: TableId, shared: Chains) -> Table:
+        memory = self._memory[where]
+        chains: Chains = {**self._common[where]}
+        endpoints = {}
+        for interface, endpoint in resolved.endpoints.items():
+            known = memory.endpoints.get(interface)
+            if known is None or known[0] is not endpoint:
+                known = (endpoint, self._endpoint(endpoint, where.family, where.name))
+            endpoints[interface] = known
+            chains.update(known[1])
+        chains.update(shared)
+        parts: dict[str, _Part] = {}
+        todo = [f"hw-{chain}" for chain in roots.HOOKED[where.name]]
+        while todo:
+            name = todo.pop()
+            if name not in parts:
+                parts[name] = part = self._part(where, name, chains.get(name), memory.parts.get(name))
+                todo += part.jumps
+        old, memory.parts, memory.endpoints = memory.parts, parts, endpoints
+        if memory.table is None or len(old) != len(parts) or any(old.get(name) is not part for name, part in parts.items()):
+            memory.table = Table({name: part.chain for name, part in parts.items()}, self._hooks[where.name])
+        return memory.table
+
+    def _part(self, where: TableId, name: str, chain: Chain | None, known: _Part | None) -> _Part:
+        """A chain with what it leads to; `chain` is None for those of policies and profiles."""
+        source: object = chain
+        nets: Mapping[str, NetSet] = {}
+        if chain is None:
+            source, direction = self._by_chain[name]
+            if known is not None and known.source is source:
+                return known
+            rules = _rules(source, direction)
+            chain = rules_chain(rules, where.name, where.family, _owner(source, direction), self._options)
+            nets = net_sets(rules, where.family)
+        if known is not None and _same(known.chain, chain):
+            if known.source is source or known.source is known.chain:
+                return known
+            return _Part(source, known.chain, known.jumps, known.sets, known.nets)
+        jumps = dict.fromkeys(rule.target.chain for rule in chain if isinstance(rule.target, Jump))
+        sets = frozenset(used for rule in chain for used in rule.uses_sets())
+        return _Part(source, chain, tuple(jumps), sets, {used: nets[used] for used in sets & nets.keys()})
 
     def _endpoint(self, endpoint: ResolvedEndpoint, family: Family, table: TableName) -> Chains:
         make = {"raw": raw_chains, "mangle": mangle_chains, "filter": filter_chains}[table]
         return make(endpoint, family, self._options)
 
-    def _holder(self, holder: Policy | Profile, family: Family, table: TableName) -> Chains:
-        chains: Chains = {}
-        for direction in DIRECTIONS:
-            if isinstance(holder, Policy):
-                name = names.policy_chain(holder.key, direction)
-            else:
-                name = names.profile_chain(holder.name, direction)
-            chains[name] = rules_chain(_rules(holder, direction), table, family, _owner(holder, direction), self._options)
-        return chains
+    def _roots(self, endpoints: Mapping[str, ResolvedEndpoint], table: TableName) -> Chains:
+        """Dispatch and root chains."""
+        options, chains = self._options, self._dispatch(endpoints, table)
+        if table == "raw":
+            return chains | roots.raw_roots(options, untracked=any(map(has_untracked, endpoints.values())))
+        if table == "mangle":
+            pre_dnat = any(map(has_pre_dnat, endpoints.values()))
+            return chains | roots.mangle_roots(options, endpoints=bool(endpoints), pre_dnat=pre_dnat)
+        return chains | roots.filter_roots(options, endpoints=bool(endpoints))
 
     def _dispatch(self, endpoints: Mapping[str, ResolvedEndpoint], table: TableName) -> Chains:
         options = self._options
@@ -165,18 +215,23 @@ class Renderer:
             names.TO_ENDPOINT: roots.dispatch(untracked, "egress", "", options),
         }
 
-    def _sets(self, resolved: Resolved, family: Family, wanted: Iterable[str]) -> dict[str, IPSet]:
-        """The sets that the rules of one family name, filled."""
-        sources: dict[str, tuple[SetRef, frozenset[str] | NetSet]] = {
-            names.set_name(ref, family): (ref, members) for ref, members in resolved.sets.items()
-        }
-        for key, holder in holders(resolved):
-            rules = (*holder.ingress_rules, *holder.egress_rules)
-            listed = self._once((key, family, "nets"), holder, partial(net_sets, rules, family))
-            sources.update((name, (ref, ref)) for name, ref in listed.items())
-        return {
-            name: self._once(
-                (name, "set"), sources[name][1], partial(filled, *sources[name], family, self._options.max_set_size)
-            )
-            for name in wanted
-        }
+    # --- sets ----------------------------------------------------------------------------------------------------------
+    def _fill(self, resolved: Resolved, family: Family, kept: Mapping[str, tuple[object, IPSet]]) -> None:
+        """The sets that the rules of one family name, filled; those whose members are the same are kept."""
+        mine = [part for where, memory in self._memory.items() if where.family == family for part in memory.parts.values()]
+        wanted = frozenset().union(*(part.sets for part in mine if part.sets))
+        sources = _sources(resolved, family, (part.nets for part in mine if part.nets)) if wanted else {}
+        for name in wanted:
+            ref, members = sources[name]
+            known = kept.get(name)
+            if known is None or (known[0] is not members and known[0] != members):
+                known = (members, filled(ref, members, family, self._options.max_set_size))
+            self._sets[name] = known
+
+
+def _sources(resolved: Resolved, family: Family, listed: Iterable[Mapping[str, NetSet]]) -> dict[str, SetSource]:
+    """What each set of a family holds: the members that were calculated, or the CIDRs that rules list."""
+    sources: dict[str, SetSource] = {names.set_name(ref, family): (ref, members) for ref, members in resolved.sets.items()}
+    for nets in listed:
+        sources.update((name, (ref, ref)) for name, ref in nets.items())
+    return sources
