@@ -1,9 +1,17 @@
-"""The agent as users run it: the installed command in a namespace, watched through its own metrics and health endpoints."""
+"""A real `hostward agent` in a network namespace: started, waited for, killed, asked; with a state and lock of its own.
+
+It runs as an operator runs it: a process of its own, by the installed command, told by its environment. Knows nothing of what
+it is given to enforce.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,127 +23,209 @@ from typing import Any, Self
 
 from tests.lab.netns import Namespace
 
-COMMAND = Path(sys.executable).with_name("hostward")
-METRICS, HEALTH = 9091, 9099
-KEPT = ("PATH", "LANG", "TMPDIR")
+COMMAND = (str(Path(sys.executable).with_name("hostward")),)
+ROOT = Path(__file__).parents[2]
+TICKS = os.sysconf("SC_CLK_TCK")
+OURS = ("HOSTWARD_", "FELIX_", "ETCD_", "NODENAME")
 
 
-def environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Only what a command needs of our own environment, so that no setting of whoever runs the tests leaks in."""
-    return {name: os.environ[name] for name in KEPT if name in os.environ} | dict(extra)
-
-
-def hostward(namespace: Namespace, *arguments: str, env: Mapping[str, str], check: bool = True, data: str | None = None) -> str:
-    """Runs a `hostward` command to its end in a namespace; its stdout. A failure carries both outputs."""
-    command = ["ip", "netns", "exec", namespace.name, str(COMMAND), *arguments]
-    stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if data is None else {"input": data}
-    done: subprocess.CompletedProcess[str] = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=environment(env), **stdin
-    )
-    if check and done.returncode:
-        raise RuntimeError(f"hostward {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
+def clean_environment() -> dict[str, str]:
+    """This process's environment without anything that an agent or a command would take as a setting."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
 
 
 class Agent:
-    """`hostward agent` in a namespace. `start` and `kill` as often as you like; `close` ends it and removes its log."""
+    """One agent. `home` holds its state directory and its xtables lock, and outlives its process until `close`.
 
-    def __init__(self, namespace: Namespace, state: Path, *, node: str = "worker", env: Mapping[str, str]) -> None:
-        self.namespace = namespace
-        self.env = {"NODENAME": node, "HOSTWARD_STATE_DIR": str(state)} | dict(env)
+    `env`: its settings, and how to reach its etcd (`Etcd.env`). Usable in a `with` statement.
+    """
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        *,
+        env: Mapping[str, str] | None = None,
+        datastore: str = "etcd",
+        node: str = "worker",
+        home: Path | None = None,
+        start: bool = True,
+    ) -> None:
+        self.namespace, self.datastore, self.node = namespace, datastore, node
+        self._remove = home is None
+        self.home = home or Path(tempfile.mkdtemp(prefix="hostward-agent-"))
+        self.state = self.home / "state"
+        self.lock_file = self.home / "xtables.lock"
+        self.env = dict(env or {})
         self.process: subprocess.Popen[str] | None = None
-        descriptor, name = tempfile.mkstemp(prefix="hostward-agent-", suffix=".log")
-        os.close(descriptor)
-        self.log_file = Path(name)
-
-    def start(self, *, wait: bool = True, timeout: float = 30) -> None:
-        """Starts the process; with `wait` until it answers for its metrics."""
-        assert self.process is None, "the agent runs already"
-        with self.log_file.open("a") as log:
-            self.process = self.namespace.popen(
-                str(COMMAND), "agent", stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(self.env), cwd="/"
-            )
-        if wait:
-            self.until(lambda: bool(self.metrics()), timeout, "the agent does not serve metrics")
-
-    @property
-    def pid(self) -> int:
-        """The process id of the running agent."""
-        assert self.process is not None, "the agent is not running"
-        return self.process.pid
-
-    def kill(self) -> None:
-        """kill -9."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(10)
-            self.process = None
-
-    def terminate(self, timeout: float = 10) -> int:
-        """SIGTERM and wait; the exit code."""
-        assert self.process is not None, "the agent is not running"
-        self.process.terminate()
-        code = self.process.wait(timeout)
-        self.process = None
-        return code
-
-    def fetch(self, port: int, path: str) -> tuple[int, str]:
-        """An HTTP GET on the agent's loopback: status and text; OSError when nobody answers."""
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            with self.namespace.entered():
-                connection.connect()
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        finally:
-            connection.close()
-
-    def metrics(self) -> dict[str, float]:
-        """Every sample by its name with labels, as served; empty while nobody answers."""
-        try:
-            _status, text = self.fetch(METRICS, "/metrics")
-        except (OSError, http.client.HTTPException):
-            return {}
-        lines = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
-        return {name: float(value) for name, value in lines}
-
-    def ready(self) -> bool:
-        """What /readiness says; False also while nobody answers."""
-        try:
-            return self.fetch(HEALTH, "/readiness")[0] == http.client.OK
-        except (OSError, http.client.HTTPException):
-            return False
-
-    def applied(self) -> float:
-        """`hostward_applied_revision`; -1 while nobody answers."""
-        return self.metrics().get("hostward_applied_revision", -1.0)
-
-    def wait_applied(self, revision: int, timeout: float = 30) -> None:
-        """Until every effect of this datastore revision is in the kernel."""
-        self.until(lambda: self.applied() >= revision, timeout, f"revision {revision} was not applied")
-
-    def until(self, condition: Callable[[], bool], timeout: float, complaint: str) -> None:
-        """Waits for a condition; TimeoutError with the end of the agent's log, also when the agent ends meanwhile."""
-        deadline = time.monotonic() + timeout
-        while not condition():
-            code = self.process.poll() if self.process is not None else None
-            if time.monotonic() > deadline or code is not None:
-                ended = "" if code is None else f"; the agent ended with exit code {code}"
-                raise TimeoutError(f"{complaint} within {timeout} s{ended}\n{self.log()[-4000:]}")
-            time.sleep(0.03)
-
-    def log(self) -> str:
-        """All that the agent wrote to stdout and stderr."""
-        return self.log_file.read_text(errors="replace")
-
-    def close(self) -> None:
-        """Kills the agent and removes its log."""
-        self.kill()
-        self.log_file.unlink(missing_ok=True)
+        if start:
+            try:
+                self.start()
+            except BaseException:
+                self.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the agent, and commands beside it, find in their environment."""
+        return clean_environment() | {
+            "HOSTWARD_DATASTORE": self.datastore,
+            "HOSTWARD_NODE_NAME": self.node,
+            "HOSTWARD_STATE_DIR": str(self.state),
+            "HOSTWARD_IPTABLES_LOCK_FILE_PATH": str(self.lock_file),
+            "HOSTWARD_LOG_FORMAT": "json",
+            "XTABLES_LOCKFILE": str(self.lock_file),
+            "PYTHONPATH": str(ROOT / "agent"),
+        } | self.env  # fmt: skip
+
+    # --- the process ---------------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Starts the process and returns at once."""
+        assert self.process is None, "the agent is already running"
+        with self.log_file.open("a", encoding="utf-8") as log:
+            options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
+            self.process = self.namespace.popen(*COMMAND, "agent", env=self.environment, **options)
+
+    @property
+    def pid(self) -> int:
+        """The process's id (`ip netns exec` becomes the agent)."""
+        assert self.process is not None, "the agent isn't running"
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self) -> None:
+        """Ends the process by SIGKILL, with what it may have started."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):  # it has ended already, and nothing that it started is left
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+            self.process = None
+
+    def stop(self, limit: float = 20) -> int:
+        """Ends the process by SIGTERM; its exit status."""
+        assert self.process is not None, "the agent isn't running"
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(limit)
+        finally:
+            self.kill()
+
+    def restart(self) -> None:
+        """Kills it if it runs, and starts it again."""
+        self.kill()
+        self.start()
+
+    def close(self) -> None:
+        """Ends the process and removes its files."""
+        self.kill()
+        if self._remove:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def cpu_seconds(self) -> float:
+        """CPU time that the process has used, its finished children's included."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / TICKS
+
+    # --- what it says --------------------------------------------------------------------------------------------------
+    @property
+    def log_file(self) -> Path:
+        """Everything that the agent wrote to stdout and stderr, over all its lives."""
+        return self.home / "log"
+
+    def log_lines(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Its log lines as values, all of them or those of an event; a line that isn't JSON is {"event": line, "raw": True}."""
+        found = []
+        for line in self.log_file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError:
+                value = None
+            found.append(value if isinstance(value, dict) else {"event": line, "raw": True})
+        return [line for line in found if event is None or line.get("event") == event]
+
+    def status(self) -> dict[str, Any]:
+        """The content of its status.json; {} while it has written none, or only an earlier process has."""
+        try:
+            status: dict[str, Any] = json.loads((self.state / "status.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        return status if self.process is None or status["pid"] == self.pid else {}
+
+    def http(self, path: str, port: int, *, host: str = "127.0.0.1") -> tuple[int, str]:
+        """Status and body of a page, asked for inside the namespace. OSError while nobody answers."""
+        with self.namespace.entered():
+            connection = http.client.HTTPConnection(host, port, timeout=10)
+            try:
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                return answer.status, answer.read().decode()
+            finally:
+                connection.close()
+
+    def metrics(self) -> str:
+        """The text of /metrics."""
+        code, text = self.http("/metrics", int(self.env.get("HOSTWARD_PROMETHEUS_METRICS_PORT", "9091")))
+        if code != 200:
+            raise RuntimeError(f"/metrics answered {code}: {text}")
+        return text
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's series that have these labels; 0 if there are none."""
+        total = 0.0
+        for line in self.metrics().splitlines():
+            series, _, value = line.rpartition(" ")
+            if series.partition("{")[0] == name and all(f'{key}="{text}"' in series for key, text in labels.items()):
+                total += float(value)
+        return total
+
+    def health(self, page: str) -> tuple[int, str]:
+        """Status and text of /liveness or /readiness (`page` without the slash)."""
+        return self.http(f"/{page}", int(self.env.get("HOSTWARD_HEALTH_PORT", "9099")))
+
+    # --- waiting -------------------------------------------------------------------------------------------------------
+    def wait(self, what: str, condition: Callable[[], bool], limit: float = 20, every: float = 0.02) -> None:
+        """Waits until something holds; fails with the end of the log when it doesn't, or when the agent ends."""
+        deadline = time.monotonic() + limit
+        while not condition():
+            if not self.alive:
+                raise AssertionError(f"the agent ended before {what}; its log ends:\n{self.log_end()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not within {limit} s: {what}; the agent's log ends:\n{self.log_end()}")
+            time.sleep(every)
+
+    def wait_applied(self, revision: int, limit: float = 20) -> None:
+        """Waits until this process says that every effect of a datastore revision is in the kernel."""
+        self.wait(f"revision {revision} is applied", lambda: self.status().get("appliedRevision", 0) >= revision, limit)
+
+    def wait_received(self, revision: int, limit: float = 20) -> None:
+        """Waits until this process has received a datastore revision, applied or not."""
+        self.wait(f"revision {revision} is received", lambda: self.status().get("desiredRevision", 0) >= revision, limit)
+
+    def log_end(self, lines: int = 30) -> str:
+        """The last lines of its log."""
+        return "\n".join(self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+    # --- commands beside it --------------------------------------------------------------------------------------------
+    def command(self, *arguments: str, limit: float = 60, **env: str) -> subprocess.CompletedProcess[str]:
+        """Runs `hostward ARGUMENTS` in the namespace with the agent's environment."""
+        return subprocess.run(
+            ["ip", "netns", "exec", self.namespace.name, *COMMAND, *arguments],
+            env=self.environment | env, capture_output=True, text=True, timeout=limit, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def iptables(self, *arguments: str, family: int = 4) -> str:
+        """Runs iptables-legacy (ip6tables-legacy) in the namespace as any other program would, under the same lock."""
+        tool = "iptables-legacy" if family == 4 else "ip6tables-legacy"
+        return self.namespace.run("env", f"XTABLES_LOCKFILE={self.lock_file}", tool, "-w", "10", *arguments)
+
+
+__all__ = ["Agent", "clean_environment"]

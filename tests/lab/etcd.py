@@ -252,10 +252,10 @@ class Etcd:
         """Deletes a key, or all under a prefix; the revision after it."""
         return int(self._json("del", *(["--prefix"] if prefix else []), "--", key)["header"]["revision"])
 
-    def transaction(self, puts: Mapping[str, str]) -> None:
-        """Writes several keys (without blanks or quotes) at one revision."""
-        lines = [f"put {key} {json.dumps(value)}" for key, value in puts.items()]
-        self.ctl("txn", data="\n".join(["", *lines, "", "", ""]).encode())
+    def transaction(self, puts: Mapping[str, str], deletes: Sequence[str] = ()) -> int:
+        """Writes and deletes several keys (without blanks or quotes) at one revision, which it returns."""
+        lines = [f"put {key} {json.dumps(value)}" for key, value in puts.items()] + [f"del {key}" for key in deletes]
+        return int(self._json("txn", data="\n".join(["", *lines, "", "", ""]).encode())["header"]["revision"])
 
     def revision(self) -> int:
         """The store's newest revision."""

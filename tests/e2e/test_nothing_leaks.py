@@ -1,0 +1,145 @@
+"""While policies change by every means and the agent is killed at any moment, no packet meets a mix of two states."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.e2e import documents as d
+from tests.e2e.shapes import FAILSAFE_PORT, TRAFFIC, Shapes, State, difference
+from tests.lab import kubeproxy, saved
+from tests.lab.agent import Agent
+from tests.lab.etcd import Etcd
+from tests.lab.probes import ClassReport, Stream, StreamClass
+from tests.lab.topology import WorkerLab
+
+pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
+SEED = 20260301
+
+
+@pytest.fixture
+def lab() -> Iterator[WorkerLab]:
+    with WorkerLab() as lab:
+        services = [
+            kubeproxy.Service(f"{traffic.name.upper()}{version}", "udp", pod, traffic.inner, traffic.port)
+            for version, pod in zip((4, 6), lab.POD, strict=True)
+            for traffic in TRAFFIC
+            if traffic.forwarded
+        ]
+        # A datagram a port and no answers: conntrack keeps half a minute of them unless told otherwise.
+        lab.worker.sysctl({"net/netfilter/nf_conntrack_udp_timeout": "5"})
+        kubeproxy.install(lab.worker, services, lab.POD_RANGE)
+        yield lab
+
+
+@pytest.fixture
+def etcd(lab: WorkerLab) -> Iterator[Etcd]:
+    with Etcd(lab.store, lab.STORE[0]) as server:
+        yield server
+
+
+class Disturbance:
+    """Writes states one after another, and kills the agent at some of them. `midway`: kills that left a change half done."""
+
+    def __init__(self, agent: Agent, etcd: Etcd, seed: int) -> None:
+        self.agent, self.etcd = agent, etcd
+        self.rng = random.Random(seed)
+        self.shapes = Shapes(seed)
+        self.state: State = {}
+        self.kills = self.midway = 0
+
+    def write(self) -> int:
+        """The next state in one transaction; its revision."""
+        new = self.shapes.draw()
+        puts, deletes = difference(self.state, new)
+        self.state = new
+        return self.etcd.transaction({key: json.dumps(value) for key, value in puts.items()}, deletes)
+
+    def run(self, changes: int, kills: int) -> None:
+        """So many changes, so many of them with a kill; more of these until some of the kills came midway."""
+        doomed = set(self.rng.sample(range(changes), kills))
+        for number in range(changes):
+            self.agent.wait_applied(self.write_and_kill() if number in doomed else self.write())
+        for _ in range(2 * kills):
+            if self.midway >= 2:
+                return
+            self.agent.wait_applied(self.write_and_kill())
+
+    def write_and_kill(self) -> int:
+        """A change, a kill about when it is carried out, and another agent."""
+        with ThreadPoolExecutor(1) as writer:
+            write = writer.submit(self.write)
+            time.sleep(self.rng.uniform(0.005, 0.06))
+            self.agent.kill()
+            revision = write.result()
+        self.kills += 1
+        self.midway += any("hw~" in line for lines in saved.rules(self.agent.namespace).values() for line in lines)
+        self.agent.start()
+        return revision
+
+
+def classes(lab: WorkerLab) -> list[StreamClass]:
+    ports = {traffic.name: traffic.port for traffic in TRAFFIC} | {"failsafe": FAILSAFE_PORT}
+    return [StreamClass(f"{name} v{v}", lab.PUBLIC[v == 6], port) for name, port in ports.items() for v in (4, 6)]
+
+
+def stream(lab: WorkerLab, rate: int) -> Stream:
+    """All classes, from the internet; counted at the worker and, after DNAT, at the pod."""
+    local = [traffic.inner for traffic in TRAFFIC if not traffic.forwarded]
+    remote = [traffic.inner for traffic in TRAFFIC if traffic.forwarded]
+    return Stream(lab.internet, classes(lab), {lab.worker: [*local, FAILSAFE_PORT], lab.pod: remote}, rate=rate)
+
+
+def disturb(lab: WorkerLab, etcd: Etcd, *, rate: int, changes: int, kills: int, seed: int) -> Disturbance:
+    """The whole story: 0 leaked, 0 lost."""
+    with stream(lab, 100) as unguarded:
+        unguarded.start()
+        time.sleep(0.3)
+        for name, report in unguarded.finish().items():
+            assert report.sent, name
+            assert not report.lost, f"{name}: doesn't arrive where nothing guards, so its absence would prove nothing"
+    etcd.put(d.CLUSTER, d.cluster())
+    env = etcd.env | {"HOSTWARD_FAILSAFE_INBOUND_HOST_PORTS": f"tcp:22,udp:{FAILSAFE_PORT}"}
+    with Agent(lab.worker, env=env) as agent:
+        disturbance = Disturbance(agent, etcd, seed)
+        agent.wait_applied(disturbance.write())
+        with stream(lab, rate) as guarded:
+            guarded.start()
+            disturbance.run(changes, kills)
+            reports = guarded.finish()
+        refused = agent.log_lines("the kernel refused a change, what was in force stays; trying again")
+        assert not refused, refused[0]
+    judge(reports, disturbance)
+    return disturbance
+
+
+def judge(reports: dict[str, ClassReport], disturbance: Disturbance) -> None:
+    """What was denied all the time never arrived, what was allowed all the time always did."""
+    denied = {traffic.name for traffic in TRAFFIC if not traffic.allowed}
+    sent = reports["failsafe v4"].sent
+    print(f"{sent} sent per class, {disturbance.kills} kills, {disturbance.midway} of them midway")
+    for name, report in reports.items():
+        if name.split(" ")[0] in denied:
+            leaks = sorted(report.arrived)
+            assert not leaks, f"{name}: {len(leaks)} of {sent} leaked, the first: {leaks[:10]}"
+        else:
+            assert not report.lost, f"{name}: {len(report.lost)} of {sent} lost, the first: {report.lost[:10]}"
+    assert disturbance.midway, "no kill came while a change was under way"
+    drawn = {(name, means) for state in disturbance.shapes.log for name, means in state.items()}
+    assert len(drawn) > 30, f"too few means were drawn to say anything: {sorted(drawn)}"
+
+
+def test_two_hundred_changes_and_twenty_kills(lab: WorkerLab, etcd: Etcd) -> None:
+    disturb(lab, etcd, rate=1000, changes=200, kills=20, seed=SEED)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [SEED + n for n in range(1, 6)])
+def test_four_hundred_changes_and_a_hundred_kills(lab: WorkerLab, etcd: Etcd, seed: int) -> None:
+    disturb(lab, etcd, rate=1000, changes=400, kills=100, seed=seed)
