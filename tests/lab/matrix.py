@@ -1,21 +1,21 @@
 """Who can reach whom through a host under test: cells written in a few words, probed for real, held to the oracle.
 
 A cell is a line such as `in tcp 80`, `routed udp 53 from=1 v6` or `out icmp type=13 v4`: the way, the protocol, the port, and
-what differs from the usual. Without `v4` or `v6` it stands for both. `Matrix.judge` applies a state and compares every cell with
-what it should be, with the oracle, and with the open host, where each must work: a cell that never works proves nothing.
+what differs from the usual. Without `v4` or `v6` it stands for both. `Matrix.judge` applies a state and compares every cell
+with what it should be, with the oracle, and with the open host, where each must work: a cell that never works proves nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from hostward.model.resources import Policy, Resource
 from hostward.render.evaluate import Packet, Path
 from tests.lab import kubeproxy
-from tests.lab.host import Document, HostUnderTest
+from tests.lab.host import Document, HostUnderTest, endpoint, policy
 from tests.lab.oracle import Host as Oracle
 from tests.lab.probes import Listener, Outcome, Probe, Prober, probe_all
 from tests.lab.topology import WorkerLab
@@ -304,7 +304,7 @@ class Matrix:
         self._works |= new.keys()
 
     def judge(
-        self, items: list[Document | Resource], expected: Mapping[str, bool], *, oracle: bool = True, **settings: Any
+        self, items: Sequence[Document | Resource], expected: Mapping[str, bool], *, oracle: bool = True, **settings: Any
     ) -> dict[str, Outcome]:
         """Applies a state, and compares every cell with what it should be; the outcomes by text (of IPv4, where both).
 
@@ -332,3 +332,27 @@ class Matrix:
                 wrong.append(f"{cell.text} v{cell.family}: was heard by the server")
         assert not wrong, "\n" + "\n".join(wrong)
         return {cell.text: outcomes[cell] for cell in reversed(list(wanted))}
+
+    def shows(
+        self, rule: Document, expected: Mapping[str, bool], others: Sequence[Document] = (), *, egress: bool = False
+    ) -> None:
+        """Holds one rule's criteria to cells that it matches: allowing where nothing else is, denying where all else is.
+
+        On eth1, unless `others` have an endpoint.
+        """
+        direction = "egress" if egress else "ingress"
+        endpoints = [] if any(item["kind"] == "HostEndpoint" for item in others) else [endpoint("eth1")]
+        for action, more in (("Allow", []), ("Deny", [{"action": "Allow"}])):
+            rules: dict[str, Any] = {direction: [{**rule, "action": action}, *more]}
+            cells = {cell: matches is (action == "Allow") for cell, matches in expected.items()}
+            self.judge([*endpoints, *others, policy("p", **rules)], cells)
+
+
+def short(value: Document) -> str:
+    """A rule as the id of a case; what is expected of it is in the table."""
+    return "" if True in value.values() or False in value.values() else str(value)[:70]
+
+
+def addresses(pairs: Sequence[tuple[str, str]], *indexes: int) -> list[str]:
+    """CIDRs of both families of some of these addresses."""
+    return [f"{address}/{length}" for n in indexes for address, length in zip(pairs[n], (32, 128), strict=True)]
