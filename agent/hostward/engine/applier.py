@@ -77,12 +77,11 @@ class Applier:
 
     def _refresh(self, desired: Ruleset, marks: Marks, outcome: Outcome) -> None:
         """Reads what isn't known, or is no longer as it was left."""
-        words = vocabulary(desired, marks)
-        for table in ALL_TABLES:
-            self._kernel.learn(table, words[table])
-            if table in self._tables and not self._kernel.changed(table):
-                continue
+        stale = [table for table in ALL_TABLES if table not in self._tables or self._kernel.changed(table)]
+        words = vocabulary(desired, marks) if stale else {}
+        for table in stale:
             before = self._tables.get(table)
+            self._kernel.learn(table, words[table])
             self._tables[table] = now = self._kernel.read_table(table)
             if before is not None and _ours(before) != _ours(now):
                 outcome.tables[table] += 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from hostward.model.resolved import ResolvedEndpoint, TierPolicies
@@ -22,6 +23,7 @@ from hostward.render.ruleset import (
     Chain,
     Family,
     Jump,
+    Mark,
     NoTrack,
     Protocol,
     Reject,
@@ -73,22 +75,30 @@ def _entrance(place: _Place, *, established: Target | None, tracked: bool = True
         yield Rule((), Jump(names.FAILSAFE_IN if place.direction == "ingress" else names.FAILSAFE_OUT))
 
 
+@lru_cache(maxsize=65536)
+def _to_policy(chain: str, guard: tuple[Mark, ...]) -> Rule:
+    """The same rule in every chain that has it, and after every change: a backend then knows it at sight."""
+    return Rule(guard, Jump(chain))
+
+
 def _tiers(place: _Place, tiers: Sequence[TierPolicies], accept: Target, *, no_track: bool, tier_end: bool) -> Iterator[Rule]:
     """Each tier's policies in order; the pass mark skips the rest of a tier (H-46.5)."""
     marks = place.options.marks
+    accepted = Rule((is_set(marks.accept),), accept)
+    untracked = Rule(accepted.matches, NoTrack())
+    passing, undecided = clear(marks.passed), (is_clear(marks.passed),)
     for tier in tiers:
         keys = tier.ingress if place.direction == "ingress" else tier.egress
         if not keys:
             continue
-        yield Rule((), clear(marks.passed))
+        yield Rule((), passing)
         for position, key in enumerate(keys):
-            guard = (is_clear(marks.passed),) if position else ()
-            yield Rule(guard, Jump(names.policy_chain(key, place.direction)))
+            yield _to_policy(names.policy_chain(key, place.direction), undecided if position else ())
             if no_track:
-                yield Rule((is_set(marks.accept),), NoTrack())
-            yield Rule((is_set(marks.accept),), accept)
+                yield untracked
+            yield accepted
         if tier_end and tier.default_action is not Action.PASS:
-            yield Rule((is_clear(marks.passed),), place.deny, counter=place.drop("end-of-tier"))
+            yield Rule(undecided, place.deny, counter=place.drop("end-of-tier"))
 
 
 def _profiles(place: _Place, accept: Target) -> Iterator[Rule]:

@@ -51,6 +51,7 @@ def policy_title(key: ResourceKey) -> str:
     return f"{_SHORT[key.kind]}/{where}"
 
 
+@lru_cache(maxsize=65536)
 def policy_chain(key: ResourceKey, direction: Direction) -> str:
     """The chain of a policy's rules of one direction; global policies by their own name."""
     prefix = "hw-pi-" if direction == "ingress" else "hw-po-"

@@ -49,6 +49,10 @@ class _Memory:
     table: Table | None = None
 
 
+def _kept(old: _Part | None, new: _Part) -> bool:
+    return old is new or (old is not None and old.chain is new.chain)
+
+
 def _rules(holder: Holder, direction: Direction) -> tuple[Rule, ...]:
     return holder.ingress_rules if direction == "ingress" else holder.egress_rules
 
@@ -152,7 +156,11 @@ class Renderer:
                 parts[name] = part = self._part(where, name, chains.get(name), memory.parts.get(name))
                 todo += part.jumps
         old, memory.parts, memory.endpoints = memory.parts, parts, endpoints
-        if memory.table is None or len(old) != len(parts) or any(old.get(name) is not part for name, part in parts.items()):
+        if (
+            memory.table is None
+            or len(old) != len(parts)
+            or not all(_kept(old.get(name), part) for name, part in parts.items())
+        ):
             memory.table = Table({name: part.chain for name, part in parts.items()}, self._hooks[where.name])
         return memory.table
 
