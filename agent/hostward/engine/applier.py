@@ -48,16 +48,21 @@ class Applier:
         self._left_sets: Mapping[str, ActualSet] = {}
 
     def bring(self, desired: Ruleset, marks: Marks) -> Outcome:
-        """Makes the kernel hold `desired`. Lost races are tried again here; raises KernelError when that doesn't help."""
+        """Makes the kernel hold `desired`. Lost races are tried again here; raises KernelError when that doesn't help.
+
+        A lock that somebody keeps is no lost race: it was waited for already, and is the caller's to report.
+        """
         outcome = Outcome()
         for attempt in range(ATTEMPTS):
+            locked = False
             try:
                 with self._kernel.lock():
+                    locked = True
                     self._refresh(desired, marks, outcome)
                     self._carry_out(desired, marks, outcome)
             except KernelError as error:
                 self.forget()
-                if not error.retry or attempt == ATTEMPTS - 1:
+                if not locked or not error.retry or attempt == ATTEMPTS - 1:
                     raise
             else:
                 self.desired, self._marks = desired, marks
