@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from hostward.dataplane.xtables.layout import (
     ERROR,
@@ -28,15 +29,26 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the rules of each chain are, policies and chain headers left out. `entries`: where all entries start."""
+    """Where the rules of each chain are, policies and chain headers left out. `entries`: where all entries start.
+
+    `sections`: where each user chain starts, its header included, and which of `entries` is the first in it.
+    """
 
     builtins: dict[str, list[Span]] = field(default_factory=dict)
     chains: dict[str, list[Span]] = field(default_factory=dict)
     heads: dict[int, str] = field(default_factory=dict)
     entries: list[int] = field(default_factory=list)
+    sections: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def locate(layout: Layout, info: TableInfo, blob: bytes | bytearray) -> Places:
+class Kept(Protocol):
+    """Knows chains that needn't be parsed again."""
+
+    def place(self, chain: str, at: int, places: Places) -> int:
+        """Where the chain that starts at `at` ends, its rules entered into `places`; 0 when it must be parsed."""
+
+
+def locate(layout: Layout, info: TableInfo, blob: bytes | bytearray, kept: Kept | None = None) -> Places:
     """Finds chains and rules. Raises LayoutError when this is no table."""
     places = Places()
     hooks = {
@@ -61,8 +73,12 @@ def locate(layout: Layout, info: TableInfo, blob: bytes | bytearray) -> Places:
             if user:
                 user.pop()  # the RETURN that ends every user chain
             label = blob[at + target + PART_HEADER : end].partition(b"\0")[0].decode(errors="replace")
-            user = here = places.chains.setdefault(label, [])
+            places.sections[label] = (at, len(places.entries) - 1)
             places.heads[end] = label
+            user = here = places.chains.setdefault(label, [])
+            if kept is not None and (past := kept.place(label, at, places)):
+                at, user = past, None
+                continue
         else:
             if at in hooks:
                 here = places.builtins.setdefault(hooks[at], [])

@@ -33,6 +33,7 @@ from hostward.render.ruleset import (
     InSet,
     Interface,
     Jump,
+    Log,
     Match,
     Net,
     Protocol,
@@ -44,6 +45,7 @@ from hostward.render.text import match_words, target_words
 
 MAX_INTERFACE_NAME: Final = 15
 MAX_COMMENT: Final = 255
+MAX_LOG_PREFIX: Final = 29
 _COMMENT: Final = re.compile(r"[A-Za-z0-9:_\-./]*\Z")
 _CHAIN: Final = re.compile(r"[A-Za-z0-9_.:~-]{1,28}\Z")
 _ARITY: Final = {"--notrack": 0}  # every other option of our matches and targets takes one argument
@@ -180,6 +182,13 @@ class Encoder:
             case Jump(chain):
                 check_chain_name(chain)
                 return _standard(chain), TO_CHAIN + chain.encode()
+            case Log(prefix):
+                # python-iptables would take a longer one and leave it without its end.
+                if not 0 < len(prefix.encode(errors="surrogateescape")) <= MAX_LOG_PREFIX or not prefix.isprintable():
+                    raise EncodeError(
+                        f"log prefix {prefix!r}: 1 to {MAX_LOG_PREFIX} bytes without control characters are possible"
+                    )
+                return self._compiled(target), None
             case _:
                 return self._compiled(target), None
 

@@ -6,12 +6,13 @@ The engine thread runs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from hostward.dataplane.kernel import ActualTable
+from hostward.dataplane.kernel import ActualChain, ActualTable, Unknown
 from hostward.dataplane.xtables.encode import Encoded, Encoder
-from hostward.render.ruleset import Rule
+from hostward.dataplane.xtables.layout import is_ours
+from hostward.render.ruleset import Chain, Rule
 
 _SLACK: Final = 16384
 
@@ -24,6 +25,7 @@ class Known:
         self._by_content: dict[bytes, Rule] = {}
         self._by_id: dict[int, Rule] = {}  # holds the rules, so that an id isn't given to another one
         self._fresh: dict[int, Encoded] = {}
+        self._written: dict[str, Chain] = {}
         self.generation = 0
 
     def learn(self, rules: Iterable[Rule]) -> None:
@@ -42,13 +44,35 @@ class Known:
         self.learn(rules)
         return tuple(self._fresh.get(id(rule)) or self._encoder.encode(rule) for rule in rules)
 
-    def get(self, content: bytes) -> Rule | None:
-        """The rule that has this content."""
+    def named(self, content: bytes) -> Rule | None:
+        """A rule that has this content."""
         return self._by_content.get(content)
 
-    def written(self) -> None:
-        """Drops the entries of rules learnt before, which were kept because an edit often follows."""
+    def chain(self, name: str, contents: list[bytes]) -> ActualChain:
+        """The rules of a chain. Of several rules with the same content it is the one that was written there.
+
+        The kernel holds "from anywhere" and no condition alike, and much more; plans compare values.
+        """
+        found = tuple(self._by_content.get(content) or Unknown(content, is_ours(content)) for content in contents)
+        written = self._written.get(name, found)
+        if written == found or len(written) != len(found):
+            return found
+        return tuple(map(self._prefer, written, found, contents))
+
+    def _prefer(self, written: Rule | Unknown, found: Rule | Unknown, content: bytes) -> Rule | Unknown:
+        if written == found or not isinstance(written, Rule) or self._encoder.encode(written).content != content:
+            return found
+        return written
+
+    def written(self, chains: Mapping[str, Chain | None]) -> None:
+        """Remembers what was written, and drops entries of rules learnt before, kept because an edit often follows."""
         self._fresh.clear()
+        for name, rules in chains.items():
+            if rules is None:
+                self._written.pop(name, None)
+            else:
+                self._written[name] = rules
+        self.generation += 1
 
     def forget_unused(self, table: ActualTable) -> None:
         """Drops rules that aren't in the table as just read, when they have become many. They can be learnt again."""

@@ -35,8 +35,8 @@ def self_test(command: tuple[str, ...] = (sys.executable, "-m", "hostward.datapl
         how = (done.stderr.strip().splitlines() or [f"ended with exit code {done.returncode}"])[-1]
     raise KernelError(
         f"the self-test of the iptables libraries failed: {how}. Nothing was changed. The agent needs python-iptables 1.2.0 "
-        "and the package iptables (libip4tc, libip6tc, libxtables.so.12); where its extensions are in an unusual directory, set "
-        "XTABLES_LIBDIR"
+        "and the package iptables (libip4tc, libip6tc, libxtables.so.12); where its extensions are in an unusual directory, "
+        "set XTABLES_LIBDIR"
     )
 
 

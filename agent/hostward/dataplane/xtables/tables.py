@@ -133,8 +133,10 @@ class XTables:
                 except KernelError:
                     self._seen.pop(edit.table, None)
                     raise
-                known.written()
                 self._verify(edit.table, wanted)
+                known.written(edit.chains)
+                seen = self._seen[edit.table]
+                seen.chains = {name: rules for name, rules in seen.chains.items() if name not in edit.chains}
         except KernelError as error:
             error.step = edit
             raise
@@ -158,9 +160,8 @@ class XTables:
         """Reads back: the commit may have been undone by a program that doesn't take the lock."""
         snapshot = self._look(table).snapshot
         for name, contents in wanted.items():
-            spans = snapshot.builtins.get(name) or snapshot.chains.get(name)
-            found = None if spans is None and name not in snapshot.chains else snapshot.contents(spans or [])
-            if found != (contents or (None if contents is None else [])):
+            spans = snapshot.builtins.get(name, snapshot.chains.get(name))
+            if (None if spans is None else snapshot.contents(spans)) != contents:
                 raise KernelError(
                     f"table {table}: chain {name} is not as it was just written: who else writes to it?", retry=True
                 )
@@ -187,13 +188,11 @@ def _named(snapshot: Snapshot, known: Known, done: Mapping[str, ActualChain]) ->
         found: list[Rule | Unknown] = []
         for content in snapshot.contents(spans):
             ours = is_ours(content)
-            found.append((known.get(content) if ours else None) or Unknown(content, ours))
+            found.append((known.named(content) if ours else None) or Unknown(content, ours))
         return tuple(found)
 
     chains = {
-        name: done[name]
-        if name in done
-        else tuple(known.get(content) or Unknown(content, is_ours(content)) for content in snapshot.contents(spans))
+        name: done[name] if name in done else known.chain(name, snapshot.contents(spans))
         for name, spans in snapshot.chains.items()
     }
     return ActualTable(chains, {name: kernel_chain(spans) for name, spans in snapshot.builtins.items()})

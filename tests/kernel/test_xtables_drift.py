@@ -1,0 +1,261 @@
+"""Other programs: what they change is noticed, what they hold is waited for, and no race is won by accident."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from hostward.dataplane.kernel import KernelError, Unknown
+from hostward.dataplane.xtables import compat
+from hostward.dataplane.xtables.encode import Encoder
+from hostward.dataplane.xtables.libiptc import Handle
+from hostward.dataplane.xtables.lock import XtablesLock
+from hostward.dataplane.xtables.other import foreign_backend_in_use
+from hostward.render.ruleset import ACCEPT, DROP, Hook, InSet, Jump, Log, Protocol, Rule, TableId
+from tests.lab.xtables import FILTER, HOOK, entered_lab, tagged
+
+pytestmark = pytest.mark.kernel
+CHAINS = {"hw-a": (Rule((), Jump("hw-b")), tagged(1)), "hw-b": (tagged(2), tagged(3))}
+
+
+@pytest.fixture
+def lab(tmp_path):
+    with entered_lab(tmp_path) as lab:
+        yield lab
+
+
+# --- drift -------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        ("-F", "hw-b"),
+        ("-D", "hw-b", "1"),
+        ("-F", "INPUT"),
+        ("-I", "INPUT", "-j", "ACCEPT"),
+        ("-A", "INPUT", "-j", "ACCEPT"),
+        ("-R", "hw-b", "1", "-p", "udp", "-m", "comment", "--comment", "rule-2", "-j", "ACCEPT"),
+        ("-R", "hw-b", "1", "-p", "tcp", "-m", "comment", "--comment", "rule-2", "-j", "RETURN"),
+        ("-R", "hw-a", "1", "-g", "hw-b"),
+        ("-N", "hw-c"),
+        ("-P", "INPUT", "DROP"),
+    ],
+    ids=" ".join,
+)
+def test_tampering_is_noticed_and_repaired(lab, tampering):
+    lab.put(CHAINS, {"INPUT": HOOK})
+    before = lab.own()
+    seen = lab.tables.seen(FILTER)
+    assert lab.tables.fingerprint(FILTER) == seen
+    lab.tool(FILTER, *tampering)
+    assert lab.tables.fingerprint(FILTER) != seen
+    assert lab.tables.seen(FILTER) == lab.tables.fingerprint(FILTER)
+    lab.put({**CHAINS, "hw-c": None}, {"INPUT": HOOK})
+    assert lab.own() == before
+    assert lab.tables.read_table(FILTER).builtins["INPUT"][0] == HOOK.first[0]
+
+
+def test_a_whole_flush_is_repaired(lab):
+    lab.put(CHAINS, {"INPUT": HOOK})
+    lab.tool(FILTER, "-F")
+    lab.tool(FILTER, "-X")
+    assert lab.own() == {}
+    lab.put(CHAINS, {"INPUT": HOOK})
+    assert lab.own() == CHAINS
+
+
+def test_a_table_is_read_anew_only_where_it_changed_and_always_right(lab):
+    lab.put(CHAINS, {"INPUT": HOOK})
+    assert lab.own() == CHAINS
+    lab.tool(FILTER, "-A", "hw-b", "-p", "udp", "-j", "DROP")
+    *known, foreign = lab.own()["hw-b"]
+    assert tuple(known) == CHAINS["hw-b"]
+    assert isinstance(foreign, Unknown)
+    # A chain before ours moves every place in the blob, and with them what jumps say in it.
+    lab.tool(FILTER, "-N", "aaa")
+    lab.tool(FILTER, "-A", "aaa", "-p", "udp")
+    assert lab.own()["hw-a"] == CHAINS["hw-a"]
+    lab.tables.learn(FILTER, [Rule((Protocol(17),), DROP)])
+    assert lab.own()["hw-b"] == (*CHAINS["hw-b"], Rule((Protocol(17),), DROP))
+
+
+# --- sets --------------------------------------------------------------------------------------------------------------
+def make_set(lab, name):
+    lab.ns.run("ipset", "create", name, "hash:net")
+
+
+def test_a_set_index_that_was_given_to_another_set_is_not_written(lab):
+    """libraries.md 1.2: kept bytes with the old index made a rule that matched another set."""
+    rule = Rule((InSet("hw4-a", ("src",)),), ACCEPT)
+    make_set(lab, "hw4-a")
+    lab.put({"hw-a": (rule,)}, {"INPUT": HOOK})
+    lab.put({"hw-a": ()})
+    lab.ns.run("ipset", "destroy", "hw4-a")
+    make_set(lab, "hw4-c")
+    make_set(lab, "hw4-a")
+    lab.put({"hw-a": (rule,)})
+    assert lab.rules("hw-a") == ["-A hw-a -m set --match-set hw4-a src -j ACCEPT"]
+
+
+def test_a_set_index_that_was_given_to_another_set_is_noticed(lab):
+    """The table's bytes are the same as before; what they mean isn't."""
+    rule = Rule((InSet("hw4-a", ("src",)),), ACCEPT)
+    make_set(lab, "hw4-a")
+    lab.put({"hw-a": (rule,)}, {"INPUT": HOOK})
+    assert lab.own() == {"hw-a": (rule,)}
+    seen = lab.tables.seen(FILTER)
+    lab.tool(FILTER, "-F", "hw-a")
+    lab.ns.run("ipset", "destroy", "hw4-a")
+    make_set(lab, "hw4-c")
+    lab.tool(FILTER, "-A", "hw-a", "-m", "set", "--match-set", "hw4-c", "src", "-j", "ACCEPT")
+    make_set(lab, "hw4-a")
+    assert lab.tables.fingerprint(FILTER) != seen
+    assert isinstance(lab.own()["hw-a"][0], Unknown)
+    lab.put({"hw-a": (rule,)})
+    assert lab.rules("hw-a") == ["-A hw-a -m set --match-set hw4-a src -j ACCEPT"]
+
+
+def test_swapped_sets_keep_their_names_in_rules(lab):
+    rule = Rule((InSet("hw4-a", ("src",)),), ACCEPT)
+    make_set(lab, "hw4-a")
+    make_set(lab, "hw4-b")
+    lab.put({"hw-a": (rule,)}, {"INPUT": HOOK})
+    lab.ns.run("ipset", "swap", "hw4-a", "hw4-b")
+    lab.ns.run("ipset", "destroy", "hw4-b")
+    assert lab.own() == {"hw-a": (rule,)}
+
+
+def test_a_rule_whose_set_is_missing_is_tried_again_later(lab):
+    with pytest.raises(KernelError, match="hw4-none") as refused:
+        lab.put({"hw-a": (Rule((InSet("hw4-none", ("src",)),), ACCEPT),)}, {"INPUT": HOOK})
+    assert refused.value.retry
+    assert lab.own() == {}
+
+
+# --- the lock and lost races -------------------------------------------------------------------------------------------
+def test_a_lock_that_somebody_holds_is_waited_for_and_its_holder_named(tmp_path):
+    path = tmp_path / "xtables.lock"
+    hold = "import fcntl,sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", hold, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        holder.stdout.readline()
+        with pytest.raises(KernelError, match=f"pid {holder.pid}") as refused, XtablesLock(path, 0.1).held():
+            pytest.fail("entered while another process holds the lock")
+        assert refused.value.retry
+        threading.Timer(0.1, holder.stdin.close).start()
+        with XtablesLock(path, 20.0).held():
+            assert holder.wait(10) == 0
+
+
+def test_the_lock_is_one_that_iptables_takes_and_may_be_entered_again(lab):
+    environment = {**os.environ, "XTABLES_LOCKFILE": str(lab.lock_path)}
+    command = ["ip", "netns", "exec", lab.ns.name, "iptables-legacy", "-w", "1", "-A", "INPUT", "-j", "ACCEPT"]
+
+    def exit_code():
+        return subprocess.run(command, env=environment, capture_output=True, check=False, timeout=30).returncode
+
+    with lab.tables.lock():
+        with lab.tables.lock():
+            lab.put(CHAINS, {"INPUT": HOOK})
+        assert exit_code() == 4
+    assert exit_code() == 0
+    assert lab.lock_path.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_edit_waits_for_the_lock_by_itself(lab):
+    with lab.lock_path.open("w") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        lab.tables._lock._timeout = 0.05
+        with pytest.raises(KernelError) as refused:
+            lab.put(CHAINS, {"INPUT": HOOK})
+        assert refused.value.retry
+    assert lab.own() == {}
+    lab.put(CHAINS, {"INPUT": HOOK})
+    assert lab.own() == CHAINS
+
+
+def test_a_commit_after_a_writer_that_ignores_the_lock_is_a_lost_race(lab):
+    lab.put(CHAINS, {"INPUT": HOOK})
+    with Handle(FILTER) as handle:
+        lab.tool(FILTER, "-A", "OUTPUT", "-j", "ACCEPT")
+        handle.append("hw-b", Encoder(4).encode(tagged(9)).entry)
+        with pytest.raises(KernelError, match="without the xtables lock") as lost:
+            handle.commit()
+    assert lost.value.retry
+    assert lab.own() == CHAINS
+    assert lab.rules("OUTPUT") == ["-A OUTPUT -j ACCEPT"]
+    lab.put({"hw-b": (tagged(9),)})
+    assert lab.own()["hw-b"] == (tagged(9),)
+
+
+def test_a_commit_that_somebody_undid_at_once_is_noticed(lab, monkeypatch):
+    commit = Handle.commit
+
+    def undone(handle):
+        commit(handle)
+        lab.tool(FILTER, "-F", "hw-b")
+
+    monkeypatch.setattr(Handle, "commit", undone)
+    with pytest.raises(KernelError, match="hw-b is not as it was just written") as lost:
+        lab.put(CHAINS, {"INPUT": HOOK})
+    assert lost.value.retry
+
+
+def test_a_second_thread_is_refused(lab):
+    """libraries.md 1.3, fault 11."""
+    lab.own()
+    refusals = []
+
+    def call():
+        for function in (lab.tables.fingerprint, lab.tables.read_table, lab.tables.counters):
+            try:
+                function(FILTER)
+            except RuntimeError as refusal:
+                refusals.append(str(refusal))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    thread.join()
+    assert len(refusals) == 3
+    lab.own()
+
+
+# --- what python-iptables would do to the kernel -----------------------------------------------------------------------
+def loaded_tables(family):
+    with open(f"/proc/thread-self/net/ip{'' if family == 4 else '6'}_tables_names", encoding="ascii") as names:
+        return sorted(names.read().split())
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_encoding_opens_no_table(lab, family):
+    """libraries.md 1.3, fault 10: a target's name was looked up as a chain, in all tables."""
+    assert loaded_tables(family) == []
+    encoder = Encoder(family)
+    for target in (Jump("hw-unknown"), ACCEPT, Log(f"fence-{family}")):
+        encoder.encode(Rule((), target))
+    compat.compile_target(family, "CT", [("notrack", (), False)])
+    assert loaded_tables(family) == []
+    lab.tables.read_table(TableId(family, "raw"))
+    assert loaded_tables(family) == ["raw"]
+
+
+def test_a_chain_that_is_called_like_a_target_changes_no_entry(lab):
+    """The same look-up found the chain, and made a jump of the target."""
+    before = compat.compile_target(4, "CT", [("notrack", (), False)])
+    with Handle(TableId(4, "raw")) as handle:
+        handle.create("CT")
+        handle.commit()
+    assert compat.compile_target(4, "CT", [("notrack", (), False)]) == before
+
+
+def test_the_other_iptables_is_noticed_when_it_has_rules(lab):
+    assert foreign_backend_in_use() is None
+    lab.put(CHAINS, {"INPUT": Hook()})
+    assert foreign_backend_in_use() is None
+    lab.ns.run("iptables-nft", "-N", "KUBE-FORWARD")
+    assert "kube-proxy" in foreign_backend_in_use()
+    lab.ns.run("iptables-nft", "-A", "INPUT", "-j", "ACCEPT")
+    assert "1 rules" in foreign_backend_in_use()
