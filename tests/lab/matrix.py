@@ -68,6 +68,7 @@ WAYS: Mapping[str, Way] = {
     "out-dnat": Way("output", "worker", PUBLIC, "internet", (VIRTUAL,), "", "eth1", {8000: (WorkerLab.INTERNET, 80)}),
     "node-port": Way("forward", "internet", INTERNET, "pod", PUBLIC, "eth1", "pods", SERVICES),
     "node-port-workload": Way("forward", "internet", INTERNET, "workload", PUBLIC, "eth1", "cali1", SERVICES),
+    "balancer": Way("forward", "internet", INTERNET, "pod", (WorkerLab.LB,), "eth1", "pods", {80: (WorkerLab.POD, 8080)}),
     "dnat-routed": Way("forward", "internet", INTERNET, "peer", PUBLIC, "eth1", "eth0", SERVICES),
     "routed": Way("forward", "internet", INTERNET, "peer", PEER, "eth1", "eth0"),
     "routed-out": Way("forward", "peer", PEER, "internet", INTERNET, "eth0", "eth1"),
@@ -110,7 +111,7 @@ class Cell:
             source_port=self.source_port,
             timeout=timeout,
             icmp_type=self.icmp_type,
-            mark=self.mark,
+            mark=self.mark - (1 << 32) if self.mark >> 31 else self.mark,  # as setsockopt takes an int
         )
 
     def packet(self) -> Packet:
@@ -228,12 +229,14 @@ class MatrixLab(WorkerLab):
 
     def translate(self) -> None:
         """Services as kube-proxy writes them, and what else nat does on this host."""
-        pods = ((30080, "tcp", WorkerLab.POD, 8080), (30053, "udp", WorkerLab.POD, 5353), (30081, "tcp", WORKLOAD, 8080))
-        services = [
-            kubeproxy.Service(f"T{port}", protocol, pod[index], pod_port, port)
-            for port, protocol, pod, pod_port in pods
-            for index in (0, 1)
-        ]
+        services = []
+        for index in (0, 1):
+            pod, workload, balancer = self.POD[index], WORKLOAD[index], self.LB[index]
+            services += [
+                kubeproxy.Service("T30080", "tcp", pod, 8080, 30080, load_balancer=balancer),
+                kubeproxy.Service("T30053", "udp", pod, 5353, 30053),
+                kubeproxy.Service("T30081", "tcp", workload, 8080, 30081),
+            ]
         kubeproxy.install(self.worker, services, self.POD_RANGE)
         for index, tool in enumerate(("iptables-legacy", "ip6tables-legacy")):
             to = ("{}:{}", "[{}]:{}")[index]
@@ -285,7 +288,8 @@ class Matrix:
         asked: dict[Prober, list[Cell]] = {}
         for cell, passes in wanted.items():
             prober = self.probers[cell.way.sender]
-            table.setdefault(prober, []).append(cell.probe(PASS_SECONDS if passes else LEAK_SECONDS))
+            waits = passes and cell.proto != 6  # nobody need answer a broken segment
+            table.setdefault(prober, []).append(cell.probe(PASS_SECONDS if waits else LEAK_SECONDS))
             asked.setdefault(prober, []).append(cell)
         results = probe_all(table)
         outcomes = {cell: outcome for prober, got in results.items() for cell, outcome in zip(asked[prober], got, strict=True)}
@@ -303,10 +307,22 @@ class Matrix:
         assert not dead, f"doesn't work even where nothing is guarded: {dead}"
         self._works |= new.keys()
 
+    @contextlib.contextmanager
+    def foreign(self, table: str, *rule: str) -> Iterator[None]:
+        """Somebody else's rule, appended in both families: `matrix.foreign("filter", "INPUT", "-p", "tcp", "-j", "DROP")`."""
+        tools = ("iptables-legacy", "ip6tables-legacy")
+        for tool in tools:
+            self.lab.worker.run(tool, "-w", "-t", table, "-A", *rule)
+        try:
+            yield
+        finally:
+            for tool in tools:
+                self.lab.worker.run(tool, "-w", "-t", table, "-D", *rule)
+
     def judge(
         self, items: Sequence[Document | Resource], expected: Mapping[str, bool], *, oracle: bool = True, **settings: Any
-    ) -> dict[str, Outcome]:
-        """Applies a state, and compares every cell with what it should be; the outcomes by text (of IPv4, where both).
+    ) -> dict[tuple[str, int], Outcome]:
+        """Applies a state, and compares every cell with what it should be; the outcomes by text and family.
 
         `oracle`: whether the oracle knows what this is about. A cell that policy shuts must not even be heard.
         """
@@ -315,7 +331,7 @@ class Matrix:
         self.host.bring(*items, **settings)
         return self.compare(wanted, oracle=oracle)
 
-    def compare(self, wanted: Mapping[Cell, bool], *, oracle: bool = True) -> dict[str, Outcome]:
+    def compare(self, wanted: Mapping[Cell, bool], *, oracle: bool = True) -> dict[tuple[str, int], Outcome]:
         """Compares cells with what they should be in the present state."""
         outcomes, heard = self.probe(wanted)
         says = self.host.oracle()
@@ -323,7 +339,7 @@ class Matrix:
         for cell, passes in wanted.items():
             outcome = outcomes[cell]
             arrived = outcome.token in heard
-            if (arrived if cell.proto == 6 else bool(outcome)) != passes:  # the answer to a broken segment is broken too
+            if (arrived if cell.proto == 6 else bool(outcome)) != passes:
                 wrong.append(f"{cell.text} v{cell.family}: should {'pass' if passes else 'be shut'}, was {outcome.result}")
             packet = cell.packet()
             if oracle and answered(says, packet) != passes:
@@ -331,7 +347,7 @@ class Matrix:
             if not passes and arrived and not (oracle and says.accepts(packet)):
                 wrong.append(f"{cell.text} v{cell.family}: was heard by the server")
         assert not wrong, "\n" + "\n".join(wrong)
-        return {cell.text: outcomes[cell] for cell in reversed(list(wanted))}
+        return {(cell.text, cell.family): outcome for cell, outcome in outcomes.items()}
 
     def shows(
         self, rule: Document, expected: Mapping[str, bool], others: Sequence[Document] = (), *, egress: bool = False
