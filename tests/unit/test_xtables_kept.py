@@ -102,6 +102,15 @@ def test_the_same_bytes_that_lead_elsewhere_are_not_the_same_chain(family: Famil
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_jump_that_was_turned_elsewhere_is_seen(family: Family) -> None:
+    rules: Rules = {"INPUT": [], "hw-a": [], "hw-b": [], "hw-z": [Rule((), Jump("hw-a"))]}
+    before = snapshot(family, rules, INDEXES)
+    now = snapshot(family, {**rules, "hw-z": [Rule((), Jump("hw-b"))]}, INDEXES, before)
+    assert now.same == {"hw-a", "hw-b"}
+    assert meaning(now) != meaning(before)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_set_index_that_was_given_to_another_set_is_seen(family: Family) -> None:
     rules: Rules = {"INPUT": [], "hw-a": [Rule((InSet("set", ("src",)),), ACCEPT)]}
     before = snapshot(family, rules, INDEXES)
