@@ -56,6 +56,7 @@ class Loop:
         self._options: Options | None = None
         self._links: Mapping[str, Link] | None = None
         self._received = 0
+        self._behind = False  # the kernel doesn't hold `_resolved` yet: the store was in doubt, or the kernel refused
         self._retry = Retry()
         self._checks = Checks(self._settings.drift_check_interval)
         self._whole_sets = Every(self._settings.ipsets_refresh_interval)
@@ -75,9 +76,9 @@ class Loop:
         changed = self._absorb(batch) if batch is not None else False
         if self._intake.frozen is None and self._links is not None:
             changed |= self._follow_settings()
-            if changed or began >= self._retry.due or self._applier.desired is None:
-                if changed or began >= self._retry.due or not self._retry.pending:
-                    self._apply(began)
+            behind = self._behind or self._applier.desired is None
+            if changed or began >= self._retry.due or (behind and not self._retry.pending):
+                self._apply(began)
             elif batch is not None and not self._retry.pending:
                 self._teller.nothing_to_do(self._received)
         if time.monotonic() >= self._checks.due and self._applier.desired is not None and not self._retry.pending:
@@ -95,7 +96,9 @@ class Loop:
         began = time.perf_counter()
         self._resolved = self._engine.update(changes, batch.links)
         self._teller.calculated(time.perf_counter() - began, changes)
-        return self._resolved != before
+        changed = self._resolved != before
+        self._behind |= changed
+        return changed
 
     def _follow_settings(self) -> bool:
         """Follows FelixConfiguration and the datastore's own addresses; whether the rules differ by it."""
@@ -125,6 +128,7 @@ class Loop:
             self._retry.failed(time.monotonic())
             self._teller.failed(error, time.monotonic() - began)
             return
+        self._behind = False
         self._retry.succeeded()
         self._teller.applied(self._received, time.monotonic() - began, outcome, self._resolved, desired)
 
