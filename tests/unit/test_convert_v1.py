@@ -208,7 +208,6 @@ def test_node_and_pool():
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
-        ("workloadEndpoint", "workload endpoints can't be written before pods are supported"),
         ("bgpPeer", "bgpPeer is about routing, and Hostward has no BGP; keep it with calicoctl"),
         ("Policy", "unknown resource type (Policy) and/or version (v1); did you mean 'policy'?"),
     ],
@@ -217,6 +216,68 @@ def test_kinds_that_are_refused(kind, reason):
     document = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "a"}, "spec": {}}
     assert v1.is_v1(document)
     assert refused(document) == [("kind", reason)]
+
+
+V1_WORKLOAD = {
+    "apiVersion": "v1",
+    "kind": "workloadEndpoint",
+    "metadata": {
+        "name": "eth0",
+        "workload": "shop.web-0",
+        "orchestrator": "k8s",
+        "node": "W1",
+        "activeInstanceID": "c0ffee",
+        "labels": {"calico/k8s_ns": "shop", "app": "web"},
+    },
+    "spec": {"interfaceName": "cali1", "ipNetworks": ["10.0.0.1"], "profiles": ["k8s_ns.shop"], "mac": "ee:ee:ee:ee:ee:ee"},
+}
+
+
+def test_workload_endpoints():
+    document, old = v1.to_v3(V1_WORKLOAD)
+    assert old == "eth0"
+    assert document["metadata"] == {
+        "name": "w1-k8s-web--0-eth0",
+        "namespace": "shop",
+        "labels": {"projectcalico.org/namespace": "shop", "app": "web"},
+        "annotations": {"hostward/v1-name": "eth0"},
+    }
+    assert document["spec"] == {
+        "orchestrator": "k8s",
+        "node": "w1",
+        "endpoint": "eth0",
+        "pod": "web-0",
+        "containerID": "c0ffee",
+        "ipNetworks": ["10.0.0.1/32"],
+        "profiles": ["kns.shop"],
+        "interfaceName": "cali1",
+        "mac": "ee:ee:ee:ee:ee:ee",
+    }
+    assert problems(document) == []
+
+
+@pytest.mark.parametrize(
+    ("orchestrator", "workload", "where", "name"),
+    [
+        ("cni", "abc", {"containerID": "abc"}, "w1-cni-abc-eth0"),
+        ("libnetwork", "libnetwork", {"containerID": "libnetwork"}, "w1-libnetwork-libnetwork-eth0"),
+        ("openstack", "vm-1", {"workload": "vm-1"}, "w1-openstack-vm--1-eth0"),
+    ],
+)
+def test_workloads_of_other_orchestrators(orchestrator, workload, where, name):
+    meta = {"name": "eth0", "workload": workload, "orchestrator": orchestrator, "node": "w1"}
+    document, _ = v1.to_v3(V1_WORKLOAD | {"metadata": meta})
+    assert document["metadata"]["name"] == name
+    assert document["metadata"]["namespace"] == "default"
+    assert where.items() <= document["spec"].items()
+    assert problems(document) == []
+
+
+def test_a_workload_of_kubernetes_without_namespace_is_refused():
+    meta = V1_WORKLOAD["metadata"] | {"workload": "web-0"}
+    assert refused(V1_WORKLOAD | {"metadata": meta}) == [
+        ("metadata.workload", "'web-0' is no workload of Kubernetes: expected namespace.pod")
+    ]
 
 
 def test_kubernetes_kinds_are_no_v1():

@@ -50,6 +50,32 @@ RULES = [
     {"metadata": {"annotations": {"a": "b"}}},
     {"source": {"nets": ["10.0.0.0/8", "10.0.0.0/8"]}},
 ]
+WORKLOAD = doc(
+    "WorkloadEndpoint",
+    {
+        "orchestrator": "k8s",
+        "node": "w1",
+        "pod": "web-0",
+        "containerID": "c0ffee",
+        "endpoint": "eth0",
+        "serviceAccountName": "default",
+        "ipNetworks": ["172.30.1.5/32", "2001:db8::5/128"],
+        "ipNATs": [{"internalIP": "172.30.1.5", "externalIP": "192.0.2.9"}],
+        "ipv4Gateway": "169.254.1.1",
+        "profiles": ["kns.shop", "ksa.shop.default"],
+        "interfaceName": "cali1234567890a",
+        "mac": "ee:ee:ee:ee:ee:ee",
+        "ports": [{"name": "http", "protocol": "TCP", "port": 8080, "hostPort": 0, "hostIP": ""}],
+    },
+    "w1-k8s-web--0-eth0",
+    namespace="shop",
+)
+
+
+def workload(name="w1-k8s-web--0-eth0", **spec):
+    return WORKLOAD | {"metadata": {"name": name, "namespace": "shop"}, "spec": WORKLOAD["spec"] | spec}
+
+
 DOCUMENTS = [
     *(gnp({"ingress": [{"action": action} | rule]}) for rule in RULES for action in ("Allow", "Deny")),
     gnp({"egress": [{"action": "Pass"}, {"action": "Log"}], "types": ["Egress"], "order": 10.5, "tier": "mine"}),
@@ -84,6 +110,40 @@ DOCUMENTS = [
     doc("IPPool", {"cidr": "10.0.0.0/16", "ipipMode": "Always", "natOutgoing": True, "blockSize": 26}),
     doc("NetworkPolicy", {"order": 1, "ingress": [{"action": "Allow"}]}, namespace="shop"),
     doc("NetworkSet", {"nets": ["10.0.0.1"]}, namespace="shop"),
+    doc(
+        "NetworkPolicy",
+        {
+            "ingress": [{"action": "Allow", "http": {"methods": ["GET"], "paths": [{"exact": "/a"}]}}],
+            "egress": [{"action": "Allow", "destination": {"services": {"name": "dns", "namespace": "kube-system"}}}],
+        },
+        "services",
+        namespace="shop",
+    ),
+    WORKLOAD,
+    doc("StagedGlobalNetworkPolicy", {"selector": "all()", "types": ["Ingress"], "preDNAT": True, "applyOnForward": True}, "s"),
+    doc("StagedGlobalNetworkPolicy", {"stagedAction": "Delete", "tier": "default"}, "s"),
+    doc("StagedNetworkPolicy", {"stagedAction": "Set", "ingress": [{"action": "Deny"}]}, "s", namespace="shop"),
+    doc(
+        "StagedKubernetesNetworkPolicy",
+        {
+            "podSelector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "In", "values": ["d"]}]},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [
+                {
+                    "from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}, {"podSelector": {}}],
+                    "ports": [{"protocol": "TCP", "port": 80, "endPort": 90}, {"port": "http"}],
+                }
+            ],
+            "egress": [{"to": [{"namespaceSelector": {}}]}],
+        },
+        "s",
+        namespace="shop",
+    ),
+    doc(
+        "KubeControllersConfiguration",
+        {"controllers": {"node": {"hostEndpoint": {"autoCreate": "Disabled"}, "reconcilerPeriod": "5m"}, "namespace": {}}},
+        "default",
+    ),
 ]
 
 
@@ -205,7 +265,34 @@ def test_bad_rules(rule, bad):
         (gnp() | {"specs": {}}, ["specs"]),
         ({"kind": "GlobalNetworkPolicy"}, ["apiVersion"]),
         (doc("GlobalNetworkPolice", {}), ["kind"]),
-        (doc("WorkloadEndpoint", {}), ["kind"]),
+        (doc("ClusterInformation", {}), ["kind"]),
+        (workload("w1-k8s-web-0-eth0"), ["metadata.name"]),
+        (workload(orchestrator=""), ["spec.orchestrator", "spec.workload"]),
+        (workload(endpoint="-eth0"), ["spec.endpoint"]),
+        (workload(ipNetworks=["172.30.1.0/24"], ipNATs=None), ["spec.ipNetworks[0]"]),
+        (workload(ipNATs=[{"internalIP": "10.0.0.9", "externalIP": "::1"}]),
+         ["spec.ipNATs[0].internalIP", "spec.ipNATs[0].externalIP"]),
+        (workload(ipv4Gateway="fe80::1"), ["spec.ipv4Gateway"]),
+        (workload(mac="ee"), ["spec.mac"]),
+        (workload(ports=[{"port": 80, "protocol": "TCP"}]), ["spec.ports[0].name"]),
+        (workload(ports=[{"port": 80, "protocol": "ICMP", "hostPort": 80}]), ["spec.ports[0].protocol"]),
+        (doc("StagedGlobalNetworkPolicy", {"stagedAction": "Delete", "selector": "all()"}), ["spec.selector"]),
+        (doc("StagedGlobalNetworkPolicy", {"stagedAction": "set"}), ["spec.stagedAction"]),
+        (doc("StagedKubernetesNetworkPolicy", {"selector": "all()"}, namespace="x"), ["spec.selector"]),
+        (
+            doc("StagedKubernetesNetworkPolicy",
+                {"ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["11.0.0.0/8"]}}]}]}),
+            ["spec.ingress[0].from[0].ipBlock.except[0]"],
+        ),
+        (doc("KubeControllersConfiguration", {"controllers": {"nodes": {}}}, "x"), ["spec.controllers.nodes", "metadata.name"]),
+        (doc("NetworkPolicy", {"ingress": [{"action": "Deny", "http": {"methods": ["GET"]}}]}), ["spec.ingress[0].http"]),
+        (
+            doc("NetworkPolicy",
+                {"ingress": [{"action": "Allow", "source": {"services": {"name": "a"}, "nets": ["10.0.0.0/8"]}}]}),
+            ["spec.ingress[0].source.nets"],
+        ),
+        (doc("NetworkPolicy", {"egress": [{"action": "Allow", "source": {"services": {"name": "a"}}}]}),
+         ["spec.egress[0].source.services"]),
         (doc("Tier", {}) | {"apiVersion": "crd.projectcalico.org/v1"}, ["kind"]),
         ([], [""]),
     ],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hostward.datastore.directory.rewrite import to_yaml
+from hostward.datastore.directory.rewrite import to_manifest
 from hostward.datastore.documents import DocumentError, parse
 
 
@@ -234,5 +234,5 @@ _values = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.just("spec"), _values, min_size=1))
 def test_what_we_write_reads_back(document: dict[str, Any]) -> None:
-    assert one(to_yaml([document])) == document
+    assert one(to_manifest([document])) == document
     assert one(json.dumps(document), "f.json") == document

@@ -9,17 +9,13 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-import yaml
-
 from hostward.cli import tables
-from hostward.datastore.yaml12 import NUMBER
+from hostward.datastore.yaml_text import to_yaml
 from hostward.model.keys import API_VERSION
 
 Document = dict[str, Any]
 
 FORMATS: Final = ("ps", "wide", "yaml", "json")
-_TEXT: Final = "tag:yaml.org,2002:str"
-_WORDS: Final = frozenset(("", "~", "null", "true", "false"))
 
 
 class Listing(NamedTuple):
@@ -42,7 +38,7 @@ class Named(NamedTuple):
 def render(found: Listing | Named | Sequence[Listing], form: str) -> str:
     """What was found, in one of FORMATS. One object is an object, several are a sequence, all of a kind are a `<Kind>List`."""
     if form == "yaml":
-        return yaml.dump(_value(found), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, width=_NO_WRAP)
+        return to_yaml(_value(found), sort_keys=True)
     if form == "json":
         return json.dumps(_value(found), indent=2, ensure_ascii=False)
     return _tables(found, wide=form == "wide")
@@ -83,23 +79,3 @@ def _tables(found: Listing | Named | Sequence[Listing], *, wide: bool) -> str:
         case _:
             filled = [listing for listing in found if listing.documents] or found[:1]
             return "".join(_tables(listing, wide=wide) for listing in filled)
-
-
-_NO_WRAP: Final = 1 << 30
-
-
-class _Dumper(yaml.SafeDumper):
-    """Sorted keys, no aliases, and quotes around every text that a YAML 1.2 reader would take for something else (D13)."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 # PyYAML's own signature
-        """Equal values are written out each time."""
-        return True
-
-    def represent_text(self, text: str) -> yaml.Node:
-        """A text, in double quotes, as Go's writer does, if a reader of YAML 1.1 or 1.2 could take it for something else."""
-        resolved = self.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call] # the stubs leave it out
-        odd = resolved != _TEXT or NUMBER.match(text) or text.lower() in _WORDS
-        return self.represent_scalar(_TEXT, text, style='"' if odd else None)
-
-
-_Dumper.add_representer(str, _Dumper.represent_text)

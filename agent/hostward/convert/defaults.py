@@ -19,6 +19,9 @@ Document = dict[str, Any]
 
 V1_NAME_ANNOTATION: Final = "hostward/v1-name"
 TIER_LABEL: Final = "projectcalico.org/tier"
+NAMESPACE_LABEL: Final = "projectcalico.org/namespace"
+ORCHESTRATOR_LABEL: Final = "projectcalico.org/orchestrator"
+STAGED_KINDS: Final = frozenset(("StagedGlobalNetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy"))
 _KEPT_METADATA: Final = ("name", "namespace", "labels", "annotations")
 _EXPONENT_FROM: Final = 1e21  # Go writes numbers from here on with an exponent
 _RULE_LISTS: Final = ("ingress", "egress")
@@ -39,10 +42,13 @@ def filled(document: Mapping[str, Any]) -> Document:
     given = document["metadata"]
     spec = _tidy(document.get("spec") or {})
     meta: Document = {name: _tidy(given[name]) for name in _KEPT_METADATA if given.get(name)}
-    for rule in (rule for name in _RULE_LISTS for rule in spec.get(name) or ()):
-        _spell_rule(rule)
+    if kind != "StagedKubernetesNetworkPolicy":  # its rules are those of Kubernetes
+        for rule in (rule for name in _RULE_LISTS for rule in spec.get(name) or ()):
+            _spell_rule(rule)
     for port in spec.get("ports") or ():
         port["protocol"] = _digits(port["protocol"])
+    if kind in STAGED_KINDS:
+        spec.setdefault("stagedAction", "Set")
     if kind in POLICY_KINDS:
         _fill_policy(spec)
         meta["labels"] = meta.get("labels", {}) | {TIER_LABEL: spec["tier"]}
@@ -52,6 +58,10 @@ def filled(document: Mapping[str, Any]) -> Document:
         built_in = BUILT_IN_TIERS.get(meta["name"])
         spec.setdefault("order", int(built_in.order if built_in and built_in.order is not None else 1_000_000))
         spec.setdefault("defaultAction", "Deny")
+    elif kind == "WorkloadEndpoint":
+        # Whatever the author wrote there, as Calico does: selectors trust these two (A.2).
+        labels = {NAMESPACE_LABEL: meta.get("namespace", ""), ORCHESTRATOR_LABEL: spec.get("orchestrator", "")}
+        meta["labels"] = meta.get("labels", {}) | labels
     elif kind == "IPPool":
         spec.setdefault("nodeSelector", "all()")
         spec.setdefault("assignmentMode", "Automatic")
@@ -59,7 +69,8 @@ def filled(document: Mapping[str, Any]) -> Document:
 
 
 def _fill_policy(spec: Document) -> None:
-    if not spec.get("types"):
+    # A staged deletion holds nothing but its tier (A.10).
+    if not spec.get("types") and spec.get("stagedAction") != "Delete":
         spec["types"] = types_of(spec)
     if not spec.get("tier"):
         spec["tier"] = "default"
@@ -131,7 +142,7 @@ def shown(key: ResourceKey, name: str, document: Mapping[str, Any], revision: st
             del notes[NAME_ANNOTATION]
             if not notes:
                 del meta["annotations"]
-        if key.kind != "StagedKubernetesNetworkPolicy" and isinstance(meta.get("labels") or {}, dict):
+        if isinstance(meta.get("labels") or {}, dict):
             meta["labels"] = {TIER_LABEL: "default"} | (meta.get("labels") or {})
     if revision:
         meta["resourceVersion"] = revision

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from hostward.convert import names, v1_validate
+from hostward.convert import names, v1_validate, workload_names
 from hostward.convert.defaults import V1_NAME_ANNOTATION, types_of
 from hostward.model import keys, nets
 from hostward.model.fields import Problem
@@ -19,6 +19,8 @@ Document = dict[str, Any]
 
 _PROTOCOLS: Final = {"tcp": "TCP", "udp": "UDP", "icmp": "ICMP", "icmpv6": "ICMPv6", "sctp": "SCTP", "udplite": "UDPLite"}
 _IPIP: Final = {"always": "Always", "cross-subnet": "CrossSubnet"}
+_K8S_NS: Final = "calico/k8s_ns"
+_K8S_NS_NOW: Final = "projectcalico.org/namespace"
 _KEPT_IN_RULES: Final = ("ipVersion", "icmp", "notICMP")
 
 _MISSPELT: Final = frozenset(kind[0].upper() + kind[1:] for kind in v1_validate.KINDS) - {"Node"}
@@ -81,7 +83,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _selector(text: str) -> str:
-    return text.replace("calico/k8s_ns", "projectcalico.org/namespace")
+    return text.replace(_K8S_NS, _K8S_NS_NOW)
 
 
 def _protocol(value: Any) -> Any:
@@ -154,6 +156,35 @@ def _host_endpoint(meta: Document, spec: Document) -> tuple[str, Document, Docum
     return "HostEndpoint", {"name": names.host_endpoint(meta["node"], meta["name"])} | labels, converted
 
 
+def _workload_endpoint(meta: Document, spec: Document) -> tuple[str, Document, Document]:
+    """In v1 a workload of Kubernetes was `namespace.pod`; all others live in v3's namespace `default` (B.3)."""
+    orchestrator, workload = names.normalise(meta["orchestrator"]), meta["workload"]
+    namespace, where = "default", {"workload": names.normalise(workload)}
+    if orchestrator == "k8s":
+        namespace, _, pod = workload.partition(".")
+        if not pod:
+            raise V1Error([Problem("metadata.workload", f"{workload!r} is no workload of Kubernetes: expected namespace.pod")])
+        where = {"pod": names.normalise(pod)}
+    elif orchestrator in ("cni", "libnetwork"):
+        where = {"containerID": names.normalise(workload)}
+    if "activeInstanceID" in meta:
+        where.setdefault("containerID", meta["activeInstanceID"])
+    converted: Document = {
+        "orchestrator": orchestrator,
+        "node": names.normalise(meta["node"]),
+        "endpoint": names.normalise(meta["name"]),
+    } | where
+    if "ipNetworks" in spec:
+        converted["ipNetworks"] = [nets.parse_net(net) for net in spec["ipNetworks"]]
+    if spec.get("profiles"):
+        converted["profiles"] = [names.profile(name) for name in spec["profiles"]]
+    kept = ("ipNATs", "ipv4Gateway", "ipv6Gateway", "interfaceName", "mac")
+    converted |= {name: spec[name] for name in kept if name in spec}
+    labels = {_K8S_NS_NOW if key == _K8S_NS else key: value for key, value in meta.get("labels", {}).items()}
+    named = {"name": workload_names.name_of(converted) or "", "namespace": namespace}
+    return "WorkloadEndpoint", named | ({"labels": labels} if labels else {}), converted
+
+
 def _node(meta: Document, spec: Document) -> tuple[str, Document, Document]:
     converted = dict(spec)
     if "bgp" in spec:
@@ -187,6 +218,7 @@ _CONVERTERS: Final[Mapping[str, tuple[_Converter, str]]] = {
     "policy": (_policy, "name"),
     "profile": (_profile, "name"),
     "hostEndpoint": (_host_endpoint, "name"),
+    "workloadEndpoint": (_workload_endpoint, "name"),
     "node": (_node, "name"),
     "ipPool": (_pool, "cidr"),
 }

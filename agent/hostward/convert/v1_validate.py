@@ -30,10 +30,7 @@ from hostward.model import nets
 from hostward.model.fields import Problem, show
 
 API_VERSION: Final = "v1"
-REFUSED: Final = {
-    "workloadEndpoint": "workload endpoints can't be written before pods are supported",
-    "bgpPeer": "bgpPeer is about routing, and Hostward has no BGP; keep it with calicoctl",
-}
+REFUSED: Final = {"bgpPeer": "bgpPeer is about routing, and Hostward has no BGP; keep it with calicoctl"}
 _PROTOCOLS: Final = {"tcp": 6, "udp": 17, "icmp": 1, "icmpv6": 58, "sctp": 132, "udplite": 136}
 _ICMP_FAMILY: Final = {1: 4, 58: 6}
 _WITH_PORTS: Final = (6, 17)
@@ -188,6 +185,18 @@ _NODE: Final = fields(
         "orchRefs": listing(fields({"nodeName": text, "orchestrator": text}, required=("orchestrator",))),
     }
 )
+_WORKLOAD_ENDPOINT: Final = fields(
+    {
+        "ipNetworks": listing(_net),
+        "ipNATs": listing(fields({"internalIP": address, "externalIP": address}, required=("internalIP", "externalIP"))),
+        "ipv4Gateway": address,
+        "ipv6Gateway": address,
+        "profiles": listing(_name),
+        "interfaceName": matching(r"[A-Za-z0-9_.-]{1,15}", "an interface: 1 to 15 letters, digits, '_', '.' and '-'"),
+        "mac": text,
+    },
+    required=("interfaceName",),
+)
 _POOL: Final = fields(
     {
         "ipip": fields({"enabled": boolean, "mode": one_of("always", "cross-subnet")}),
@@ -214,6 +223,19 @@ _CHECKS: Final[dict[str, Check]] = {
     ),
     "hostEndpoint": _document(
         "hostEndpoint", {"name": _name, "node": _node_name, "labels": _LABELS}, ("name", "node"), _HOST_ENDPOINT
+    ),
+    "workloadEndpoint": _document(
+        "workloadEndpoint",
+        {
+            "name": _name,
+            "workload": _name,
+            "orchestrator": _name,
+            "node": _node_name,
+            "activeInstanceID": text,
+            "labels": _LABELS,
+        },
+        ("name", "workload", "orchestrator", "node"),
+        _WORKLOAD_ENDPOINT,
     ),
     "node": _document("node", {"name": _node_name}, ("name",), _NODE),
     "ipPool": _document("ipPool", {"cidr": _net}, ("cidr",), _POOL),

@@ -1,7 +1,7 @@
 """Validates whole v3 documents: `problems(document)`, with one table of kinds (`datamodel-and-cli.md` A.10, D13).
 
 Documents are judged before writers' defaults are filled in (`defaults`), so that every message is about what the author wrote.
-What passes is understood by the agent without reserve. Pure functions; any thread.
+What passes is understood by the agent without reserve, or is of a kind that it doesn't enforce. Pure functions; any thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ from hostward.convert.checks import (
 from hostward.convert.validate_felix import felix_configuration
 from hostward.convert.validate_infrastructure import address, ip_pool, node
 from hostward.convert.validate_metadata import NAMESPACE_LABEL, label_value, labels, metadata, name, plain_name
-from hostward.convert.validate_rules import protocol, protocol_number, rules, selector
+from hostward.convert.validate_rules import (
+    protocol,
+    protocol_number,
+    rules,
+    selector,
+    unenforced_egress,
+    unenforced_ingress,
+)
+from hostward.convert.validate_staged import ACTION, kubernetes_policy, only_tier_when_deleting
+from hostward.convert.validate_workload import kube_controllers, name_fits, only_default, workload_endpoint
 from hostward.model import nets
 from hostward.model.fields import Problem, show
 from hostward.model.keys import API_VERSION, KINDS
@@ -52,8 +61,8 @@ _NAMESPACED_POLICY: Final[dict[str, Check]] = {
     "selector": selector,
     "serviceAccountSelector": selector,
     "types": _TYPES,
-    "ingress": rules,
-    "egress": rules,
+    "ingress": unenforced_ingress,
+    "egress": unenforced_egress,
     "performanceHints": each_of(listing(one_of("AssumeNeededOnEveryNode")), _each_once),
 }
 
@@ -71,9 +80,17 @@ def _kinds_of_policy_agree(value: dict[str, Any], path: str, report: Report) -> 
         report(under(path, "applyOnForward"), f"{'preDNAT' if pre_dnat else 'doNotTrack'} needs applyOnForward: true")
 
 
-_GLOBAL_POLICY: Final = fields(
-    _NAMESPACED_POLICY | {"namespaceSelector": selector, "doNotTrack": boolean, "preDNAT": boolean, "applyOnForward": boolean},
-    also=_kinds_of_policy_agree,
+_ON_HOSTS: Final[dict[str, Check]] = {
+    "namespaceSelector": selector,
+    "doNotTrack": boolean,
+    "preDNAT": boolean,
+    "applyOnForward": boolean,
+}
+_ENFORCED: Final[dict[str, Check]] = {"ingress": rules, "egress": rules}
+_GLOBAL_POLICY: Final = fields(_NAMESPACED_POLICY | _ON_HOSTS | _ENFORCED, also=_kinds_of_policy_agree)
+_STAGED: Final[dict[str, Check]] = {"stagedAction": ACTION}
+_STAGED_GLOBAL_POLICY: Final = fields(
+    _NAMESPACED_POLICY | _ON_HOSTS | _STAGED, also=each_of(_kinds_of_policy_agree, only_tier_when_deleting)
 )
 
 
@@ -158,6 +175,13 @@ _METADATA: Final[dict[str, Check]] = {
     "NetworkPolicy": _policy_name(namespaced=True),
     "Tier": name(names.wrong_tier_name),
     "FelixConfiguration": name(_felix_name),
+    "StagedGlobalNetworkPolicy": _policy_name(namespaced=False),
+    "StagedNetworkPolicy": _policy_name(namespaced=True),
+}
+_WHOLE: Final[dict[str, Check]] = {
+    "Tier": _built_in_tier_is_kept,
+    "WorkloadEndpoint": name_fits,
+    "KubeControllersConfiguration": only_default,
 }
 _SPECS: Final[dict[str, Check]] = {
     "GlobalNetworkPolicy": _GLOBAL_POLICY,
@@ -170,10 +194,15 @@ _SPECS: Final[dict[str, Check]] = {
     "Node": node,
     "IPPool": ip_pool,
     "FelixConfiguration": felix_configuration,
+    "WorkloadEndpoint": workload_endpoint,
+    "StagedGlobalNetworkPolicy": _STAGED_GLOBAL_POLICY,
+    "StagedNetworkPolicy": fields(_NAMESPACED_POLICY | _STAGED, also=only_tier_when_deleting),
+    "StagedKubernetesNetworkPolicy": kubernetes_policy,
+    "KubeControllersConfiguration": kube_controllers,
 }
 WRITABLE: Final = frozenset(_SPECS)
 """The kinds that can be written. The others in `keys.KINDS` can be read only."""
-_NEEDS_SPEC: Final = frozenset(("GlobalNetworkPolicy", "NetworkPolicy", "HostEndpoint", "IPPool"))
+_NEEDS_SPEC: Final = frozenset(("GlobalNetworkPolicy", "NetworkPolicy", "HostEndpoint", "IPPool", "WorkloadEndpoint"))
 
 
 def _whole(kind: str) -> Check:
@@ -187,7 +216,7 @@ def _whole(kind: str) -> Check:
             "status": anything,
         },
         required=("apiVersion", "kind", "metadata", *(("spec",) if kind in _NEEDS_SPEC else ())),
-        also=_built_in_tier_is_kept if kind == "Tier" else None,
+        also=_WHOLE.get(kind),
     )
 
 

@@ -1,7 +1,7 @@
 """What v3 rules may say (`datamodel-and-cli.md` A.10 Rule, EntityRule, Port; `enforcement.md` M-50).
 
 Stricter than what the agent reads, so that what passes here is enforced word by word. Two things that Calico's writers accept
-are refused because the agent could not enforce them: `http` and `services`. Pure functions; any thread.
+are refused in what the agent enforces, because it could not: `http` and `services`. Pure functions; any thread.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hostward.convert.checks import (
     integer,
     listing,
     mapping,
+    matching,
     one_of,
     suggestion,
     text,
@@ -133,19 +134,37 @@ def _icmp_code_needs_type(value: dict[str, Any], path: str, report: Report) -> N
 
 
 _ICMP: Final = fields({"type": integer(0, 254), "code": integer(0, 255)}, also=_icmp_code_needs_type)
-_ENTITY: Final = fields(
-    {
-        "nets": listing(_net, most=MAX_NETS),
-        "notNets": listing(_not_net, most=MAX_NETS),
-        "ports": listing(_port, most=MAX_PORTS),
-        "notPorts": listing(_port, most=MAX_PORTS),
-        "selector": selector,
-        "notSelector": selector,
-        "namespaceSelector": namespace_selector,
-        "serviceAccounts": fields({"names": listing(text), "selector": selector}),
-        "services": _refused("matching services is not supported; match the addresses or labels of what stands behind them"),
-    }
+_ENTITY: Final[dict[str, Check]] = {
+    "nets": listing(_net, most=MAX_NETS),
+    "notNets": listing(_not_net, most=MAX_NETS),
+    "ports": listing(_port, most=MAX_PORTS),
+    "notPorts": listing(_port, most=MAX_PORTS),
+    "selector": selector,
+    "notSelector": selector,
+    "namespaceSelector": namespace_selector,
+    "serviceAccounts": fields({"names": listing(text), "selector": selector}),
+    "services": _refused("matching services is not supported; match the addresses or labels of what stands behind them"),
+}
+_BESIDE_SERVICES: Final = ("nets", "notNets", "selector", "notSelector", "namespaceSelector", "serviceAccounts")
+
+
+def _services_stand_alone(value: dict[str, Any], path: str, report: Report) -> None:
+    if value.get("services"):
+        for name in _BESIDE_SERVICES:
+            if value.get(name):
+                report(under(path, name), "can't stand beside services")
+
+
+_MATCHES_SERVICES: Final = fields(
+    _ENTITY | {"services": fields({"name": text, "namespace": text}, required=("name",))}, also=_services_stand_alone
 )
+_PATH: Final = matching(r"/[^?# ]*", "a path that begins with '/' and has no '?', '#' or blank")
+_HTTP: Final = fields({"methods": listing(text, most=20), "paths": listing(fields({"exact": _PATH, "prefix": _PATH}), most=20)})
+
+
+def _http_fits(rule: dict[str, Any], path: str, report: Report) -> None:
+    if rule.get("http") and (rule.get("action") != "Allow" or protocol_number(rule.get("protocol", 6)) != 6):
+        report(under(path, "http"), "only an Allow rule for TCP or without a protocol can match HTTP")
 
 
 def _entities(rule: dict[str, Any], path: str) -> Iterator[tuple[dict[str, Any], str]]:
@@ -209,22 +228,31 @@ def ip_version(value: Any, path: str, report: Report) -> None:
         report(path, f"{show(value)} is no IP version: expected 4 or 6")
 
 
-_RULE: Final = fields(
-    {
-        "action": one_of(*(action.value for action in Action)),
-        "ipVersion": ip_version,
-        "protocol": protocol,
-        "notProtocol": protocol,
-        "icmp": _ICMP,
-        "notICMP": _ICMP,
-        "source": _ENTITY,
-        "destination": _ENTITY,
-        "http": _refused("matching HTTP is not supported: packet filters see no requests"),
-        "metadata": fields({"annotations": mapping(names.wrong_label_key, text)}),
-    },
-    required=("action",),
-    also=each_of(_ports_need_protocol, _icmp_needs_protocol, _families_agree),
-)
+_RULE: Final[dict[str, Check]] = {
+    "action": one_of(*(action.value for action in Action)),
+    "ipVersion": ip_version,
+    "protocol": protocol,
+    "notProtocol": protocol,
+    "icmp": _ICMP,
+    "notICMP": _ICMP,
+    "source": fields(_ENTITY),
+    "destination": fields(_ENTITY),
+    "http": _refused("matching HTTP is not supported: packet filters see no requests"),
+    "metadata": fields({"annotations": mapping(names.wrong_label_key, text)}),
+}
+_AGREES: Final = each_of(_ports_need_protocol, _icmp_needs_protocol, _families_agree)
 
-rules: Final = listing(_RULE, most=MAX_RULES)
-"""The rules of one direction."""
+rules: Final = listing(fields(_RULE, required=("action",), also=_AGREES), most=MAX_RULES)
+"""The rules of one direction, of what the agent enforces."""
+
+
+def _rules_with(side: str) -> Check:
+    """Rules that may match services on one side, and HTTP in ingress."""
+    allowed = {side: _MATCHES_SERVICES} | ({"http": _HTTP} if side == "source" else {})
+    return listing(fields(_RULE | allowed, required=("action",), also=each_of(_AGREES, _http_fits)), most=MAX_RULES)
+
+
+unenforced_ingress: Final = _rules_with("source")
+"""The ingress rules of kinds that the agent doesn't enforce: all that Calico knows."""
+unenforced_egress: Final = _rules_with("destination")
+"""Their egress rules."""

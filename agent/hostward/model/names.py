@@ -20,9 +20,9 @@ POLICY_KINDS: Final = frozenset(
         "NetworkPolicy",
         "StagedGlobalNetworkPolicy",
         "StagedNetworkPolicy",
-        "StagedKubernetesNetworkPolicy",
     )
 )
+"""The kinds that live in tiers and have a historical name. A StagedKubernetesNetworkPolicy does neither."""
 
 
 def display_name(key: ResourceKey, document: Mapping[str, Any]) -> str:

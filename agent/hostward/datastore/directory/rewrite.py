@@ -4,34 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
-
-import yaml
+from typing import Any
 
 from hostward.datastore.directory.manifests import Entry, Manifest, interpret
 from hostward.datastore.store import StoreError
-from hostward.datastore.yaml12 import NUMBER
-
-_FLOAT_TAG: Final = "tag:yaml.org,2002:float"
+from hostward.datastore.yaml_text import to_yaml
 
 
-class _Dumper(yaml.SafeDumper):
-    """Quotes what YAML 1.1 or 1.2 would read as something else than text."""
-
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 # PyYAML's signature
-        """Writes every value out; anchors are for machines."""
-        return True
-
-
-_Dumper.add_implicit_resolver(_FLOAT_TAG, NUMBER, list("-+.0123456789"))
-
-
-def to_yaml(documents: Sequence[dict[str, Any]]) -> str:
+def to_manifest(documents: Sequence[dict[str, Any]]) -> str:
     """Documents as YAML, keys in their own order, separated by `---`."""
-    return "---\n".join(
-        yaml.dump(one, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=1000)
-        for one in documents
-    )
+    return "---\n".join(to_yaml(one, sort_keys=False) for one in documents)
 
 
 def _to_json(documents: Sequence[dict[str, Any]]) -> str:
@@ -56,7 +38,7 @@ def replaced(name: str, manifest: Manifest, entry: Entry, document: dict[str, An
         lines = manifest.text.split("\n")
         raw = manifest.raws[entry.raw]
         begin, end = _core(lines, raw.begin, min(raw.end, len(lines)))
-        fresh = to_yaml(written).rstrip("\n").split("\n") if written else []
+        fresh = to_manifest(written).rstrip("\n").split("\n") if written else []
         if fresh and lines[begin].startswith("--- "):
             fresh = ["---", *fresh]
         text = "\n".join(lines[:begin] + fresh + lines[end:])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from hostward.datastore.directory.manifests import LOCK, Entry, Manifest, interpret, listing, merge
-from hostward.datastore.directory.rewrite import replaced, to_yaml
+from hostward.datastore.directory.rewrite import replaced, to_manifest
 from hostward.datastore.documents import DocumentError
 from hostward.datastore.encode import stored_form, to_json
 from hostward.datastore.store import AlreadyExistsError, ConflictError, Found, NotFoundError, StoreError
@@ -115,7 +115,7 @@ class DirStore:
             if key in state.resources:
                 raise AlreadyExistsError(f"resource already exists: {key}")
             name = _file_name(key, state)
-            return self._put(name, key, to_yaml([stored_form(key, document)]))
+            return self._put(name, key, to_manifest([stored_form(key, document)]))
 
     def update(self, key: ResourceKey, document: Mapping[str, Any], revision: int) -> int:
         """Replaces a resource that still has `revision`, in its file; the new revision. ConflictError, NotFoundError."""
