@@ -70,19 +70,35 @@ class Loop:
 
     def _round(self) -> None:
         """One batch, or one look at what became of the last."""
-        due = min(time.monotonic() + TICK, self._checks.due, self._retry.due)
-        batch = self._mailbox.take(due - time.monotonic())
+        batch = self._mailbox.take(self._next() - time.monotonic())
         began = time.monotonic()
         changed = self._absorb(batch) if batch is not None else False
-        if self._intake.frozen is None and self._links is not None:
+        if self._may_write():
             changed |= self._follow_settings()
             behind = self._behind or self._applier.desired is None
             if changed or began >= self._retry.due or (behind and not self._retry.pending):
                 self._apply(began)
             elif batch is not None and not self._retry.pending:
                 self._teller.nothing_to_do(self._received)
-        if time.monotonic() >= self._checks.due and self._applier.desired is not None and not self._retry.pending:
+        if time.monotonic() >= self._checks.due and self._may_check():
             self._check()
+
+    def _may_write(self) -> bool:
+        """Whether it is known what should be in the kernel."""
+        return self._intake.frozen is None and self._links is not None
+
+    def _may_check(self) -> bool:
+        """Whether it is known what was left in the kernel."""
+        return self._applier.desired is not None and not self._retry.pending
+
+    def _next(self) -> float:
+        """When to go on without a batch. What may not be done isn't due, or the wait for it would take a whole core."""
+        due = time.monotonic() + TICK
+        if self._may_check():
+            due = min(due, self._checks.due)
+        if self._may_write():
+            due = min(due, self._retry.due)
+        return due
 
     def _absorb(self, batch: Batch) -> bool:
         """Takes a batch in; whether what is in force changed."""
