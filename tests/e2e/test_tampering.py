@@ -203,3 +203,10 @@ def test_repairs_go_on_while_etcd_is_down(site: Site) -> None:
     # A stored policy must not come back later from an outdated memory of the kernel.
     site.etcd.start()
     site.agent.wait_applied(site.etcd.put(d.policy_key("web"), d.policy("web", 10, [d.to_ports("Allow", [82], "TCP")])))
+
+
+def test_repairs_go_on_while_the_store_is_in_doubt(guarded: Site) -> None:
+    before = guarded.everything()
+    guarded.agent.wait_received(guarded.etcd.delete(d.CLUSTER))
+    flush_ours(guarded)
+    guarded.until("it is as it was", lambda: guarded.everything() == before, LIMIT)
