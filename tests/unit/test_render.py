@@ -19,6 +19,7 @@ from hostward.render.policy import Owner, log_prefix, port_groups
 from hostward.render.renderer import Renderer
 from hostward.render.ruleset import MAX_CHAIN_NAME, MAX_SET_NAME
 from tests import strategies as ours
+from tests.lab.host import endpoint, isolated, load, policy, rule
 from tests.lab.oracle import Host
 
 MARKS = Marks.from_mask(0xFF000000)
@@ -70,6 +71,19 @@ def test_what_is_remembered_changes_nothing(worlds: list[dict[ResourceKey, Resou
     for world in worlds:
         resolved = calculate(Inputs(Scope(ours.NODE), world, links))
         assert renderer.render(resolved) == Renderer(options()).render(resolved)
+
+
+@pytest.mark.parametrize("shut", [False, True])
+def test_pre_dnat_policy_of_all_interfaces_opens_none_with_an_endpoint_of_its_own(shut: bool) -> None:
+    """H-7, H-12: what `*` allows before DNAT would go past the normal policy of the interface's own endpoint."""
+    own = load(endpoint("eth0"))
+    pre = policy("pre", preDNAT=True, ingress=[rule("Allow", "TCP", [80])], selector="interface == 'any'")
+    world = dict([own, load(endpoint("*")), load(pre)])
+    world[own[0]] = isolated(own[1]) if shut else own[1]
+    links = {name: Link(name, 2, True) for name in ("eth0", "eth1")}
+    state = of_ruleset(Renderer(options()).render(calculate(Inputs(Scope("worker"), world, links))))
+    packets = {name: Packet(4, "input", "192.0.2.9", "10.0.0.1", 6, 4000, 80, in_interface=name) for name in links}
+    assert {name: evaluate(packet, state).accepted for name, packet in packets.items()} == {"eth0": False, "eth1": True}
 
 
 def test_port_groups() -> None:

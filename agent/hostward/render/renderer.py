@@ -213,7 +213,7 @@ class Renderer:
         if table == "mangle":
             return {
                 names.FROM_ENDPOINT: roots.dispatch(
-                    {name for name, e in endpoints.items() if has_pre_dnat(e)}, "ingress", "", options
+                    {name for name, e in endpoints.items() if has_pre_dnat(e)}, "ingress", "", options, governed=endpoints
                 ),
                 names.TO_ENDPOINT: roots.dispatch(endpoints, "egress", "", options, except_workloads=True),
             }

@@ -122,14 +122,24 @@ def filter_roots(options: Options, *, endpoints: bool) -> dict[str, Chain]:
 
 
 def dispatch(
-    interfaces: Iterable[str], direction: Direction, traffic: Traffic, options: Options, *, except_workloads: bool = False
+    interfaces: Iterable[str],
+    direction: Direction,
+    traffic: Traffic,
+    options: Options,
+    *,
+    governed: Iterable[str] = (),
+    except_workloads: bool = False,
 ) -> Chain:
-    """To each interface's chain; to the `*` endpoint's for all others but `lo` (D7) and, if said, workloads (H-52)."""
+    """To each interface's chain; to the `*` endpoint's for all others but `lo` (D7) and, if said, workloads (H-52).
+
+    `governed`: the interfaces that have an endpoint, whose own word counts even where it has none (H-7).
+    """
     way: Literal["in", "out"] = "in" if direction == "ingress" else "out"
     named = sorted(name for name in interfaces if name != ANY_INTERFACE)
     rules = [Rule((Interface(way, name),), Jump(names.endpoint_chain(name, direction, traffic), goto=True)) for name in named]
     if ANY_INTERFACE in interfaces:
-        rules.append(Rule((Interface(way, "lo"),), RETURN))
+        silent = sorted({"lo", *governed}.difference(named, (ANY_INTERFACE,)))
+        rules += [Rule((Interface(way, name),), RETURN) for name in silent]
         if except_workloads:
             rules += [Rule((Interface(way, prefix, True),), RETURN) for prefix in options.workload_prefixes]
         rules.append(Rule((), Jump(names.endpoint_chain(ANY_INTERFACE, direction, traffic), goto=True)))
