@@ -16,6 +16,7 @@ from hostward.dataplane.xtables.encode import Encoder
 from hostward.dataplane.xtables.libiptc import Handle
 from hostward.dataplane.xtables.lock import XtablesLock
 from hostward.dataplane.xtables.other import foreign_backend_in_use
+from hostward.dataplane.xtables.sockopt import TableSocket
 from hostward.render.ruleset import ACCEPT, DROP, Hook, InSet, Jump, Log, Protocol, Rule, TableId
 from tests.lab.xtables import FILTER, HOOK, entered_lab, tagged
 
@@ -259,3 +260,40 @@ def test_the_other_iptables_is_noticed_when_it_has_rules(lab):
     assert "kube-proxy" in foreign_backend_in_use()
     lab.ns.run("iptables-nft", "-A", "INPUT", "-j", "ACCEPT")
     assert "1 rules" in foreign_backend_in_use()
+
+
+def test_a_table_that_changes_while_it_is_read_is_read_again(lab, monkeypatch):
+    """Size and number of entries stay the same here, so the kernel sees no difference; where chains start does change."""
+    lab.tool(FILTER, "-A", "INPUT", "-p", "udp", "-j", "DROP")
+    ask = TableSocket._get
+    asked = []
+
+    def interrupted(socket, level, option, request):
+        if len(asked) == 1:  # after the outline, before the entries
+            lab.ns.run("iptables-legacy-restore", "-n", data="*filter\n-D INPUT 1\n-A OUTPUT -p udp -j DROP\nCOMMIT\n")
+        asked.append(option)
+        return ask(socket, level, option, request)
+
+    monkeypatch.setattr(TableSocket, "_get", interrupted)
+    read = lab.tables.read_table(FILTER).builtins
+    assert len(asked) == 6
+    assert {name: len(rules) for name, rules in read.items()} == {"INPUT": 0, "FORWARD": 0, "OUTPUT": 1}
+
+
+def test_nothing_stays_open(lab):
+    """Handles and sockets of edits, refused ones too, and of reads."""
+
+    def some_of_everything():
+        for number in range(3):
+            lab.put({"hw-a": (tagged(number),)}, {"INPUT": HOOK})
+            with pytest.raises(KernelError):
+                lab.put({"hw-a": (Rule((), Jump("hw-a")),)})
+            with pytest.raises(KernelError):
+                lab.put({"hw-b": (Rule((InSet("none", ("src",)),), ACCEPT),)})
+            lab.tables.counters(FILTER)
+            lab.tables.fingerprint(FILTER)
+
+    some_of_everything()
+    before = os.listdir("/proc/self/fd")
+    some_of_everything()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
