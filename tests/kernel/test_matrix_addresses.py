@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from tests.lab.cells import INTERNET, PUBLIC, addresses
 from tests.lab.host import Document, document, endpoint, policy
-from tests.lab.matrix import INTERNET, PUBLIC, Matrix, addresses, short
+from tests.lab.matrix import Matrix, short
 
 pytestmark = pytest.mark.kernel
 

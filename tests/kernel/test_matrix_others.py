@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.lab.cells import cells
 from tests.lab.host import endpoint, policy, rule
-from tests.lab.matrix import Matrix, cells
+from tests.lab.matrix import Matrix
 
 pytestmark = pytest.mark.kernel
 

@@ -17,8 +17,9 @@ from hostward.model.resources import Policy, Resource
 from hostward.model.settings import BUILT_IN, Settings
 from hostward.render.evaluate import Packet, evaluate, of_ruleset
 from tests import strategies as ours
+from tests.lab.cells import Cell, Pair, Way, answered, is_untracked
 from tests.lab.host import HostUnderTest
-from tests.lab.matrix import LEAK_SECONDS, PASS_SECONDS, Cell, Pair, Way, answered, is_untracked
+from tests.lab.matrix import LEAK_SECONDS, PASS_SECONDS
 from tests.lab.oracle import Host as Oracle
 from tests.lab.probes import Listener, Outcome, Probe, Prober, probe_all
 from tests.lab.topology import Network
@@ -65,7 +66,6 @@ def cells(draw: st.DrawFn) -> Cell:
         way = {"eth1 in": NAT_IN, "eth1 out": NAT_OUT}.get(
             f"{way.enters or way.leaves} {'out' if way.path == 'output' else 'in'}", way
         )
-        way = replace(way, service=None) if way.path == "forward" and way is not NAT_IN else way
     return Cell(
         "",
         way,

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from tests.lab.cells import INTERNET, PUBLIC
 from tests.lab.host import Document, document, endpoint, policy
-from tests.lab.matrix import INTERNET, PUBLIC, Matrix, short
+from tests.lab.matrix import Matrix, short
 
 pytestmark = pytest.mark.kernel
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from hostward.model.failsafe import parse_failsafe_text
+from tests.lab.cells import PUBLIC
 from tests.lab.host import Document, endpoint, policy, rule
-from tests.lab.matrix import PUBLIC, Matrix
+from tests.lab.matrix import Matrix
 
 pytestmark = pytest.mark.kernel
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hostward.model.failsafe import parse_failsafe_text
+from hostward.render.ruleset import FAMILIES, Family, TableId
 from tests.lab.host import Document, document, endpoint, isolated, load, policy, rule
 from tests.lab.matrix import Matrix
 from tests.lab.netns import Namespace
@@ -334,3 +335,27 @@ def test_broken_packets_are_dropped_before_policy(matrix: Matrix, opened: list[D
     left = {"in 6": True, "routed 6": True, "out 6": not early}
     matrix.judge([ETH1, *opened], left, oracle=False, disable_conntrack_invalid_check=True)
     matrix.judge([ETH1], dict.fromkeys(left, False), disable_conntrack_invalid_check=True)
+
+
+@pytest.mark.parametrize(
+    ("items", "text", "reason"),
+    [
+        ([ETH1], "in udp 80", "no-policy"),
+        ([ETH1, policy("p", ingress=[])], "in udp 80", "end-of-tier"),
+        ([ETH1], "in 6", "invalid"),
+        ([isolated(load(ETH1)[1])], "in udp 80", "isolated"),
+    ],
+)
+def test_each_drop_is_counted_under_its_reason(matrix: Matrix, items: list[Document], text: str, reason: str) -> None:
+    """What reports read: the rule that dropped a packet says why, and counts it."""
+    matrix.judge(items, {text: False})
+
+    def drops(family: Family) -> dict[str, int]:
+        found = matrix.host.counted(TableId(family, "filter"), "hw-fh-eth1")
+        return {rule.counter: packets for rule, packets in found if rule.counter}
+
+    before = {family: drops(family) for family in FAMILIES}
+    matrix.judge(items, {text: False})
+    for family in FAMILIES:
+        more = {name: packets - before[family][name] for name, packets in drops(family).items()}
+        assert {name: packets for name, packets in more.items() if packets} == {f"drop eth1 ingress {reason}": 1}
