@@ -18,6 +18,8 @@ from __future__ import annotations
 import contextlib
 import ctypes as ct
 import os
+import sys
+import sysconfig
 import threading
 from collections.abc import Iterator, Sequence
 from glob import glob
@@ -41,12 +43,31 @@ def _name_extension_directory() -> None:
         os.environ.setdefault("XTABLES_LIBDIR", found)
 
 
-_name_extension_directory()
+def _find_the_wrapper_at_once() -> None:
+    """Else python-iptables asks ldconfig, a compiler and a linker for a library that lies beside it."""
+    os.environ.setdefault("IPTABLES_LIBDIR", sysconfig.get_path("platlib"))
 
-import iptc  # noqa: E402 # after the environment that it reads when imported
-import iptc.ip4tc  # noqa: E402 # the same
-import iptc.ip6tc  # noqa: E402 # the same
-import iptc.xtables  # noqa: E402 # the same
+
+@contextlib.contextmanager
+def _without_distutils() -> Iterator[None]:
+    """python-iptables asks distutils where packages are if it can, which loads all of setuptools: 0.3 s; else sysconfig."""
+    hidden = "distutils" not in sys.modules
+    if hidden:
+        sys.modules["distutils"] = None  # type: ignore[assignment] # the import system's way to say that there is no such module
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["distutils"]
+
+
+_name_extension_directory()
+_find_the_wrapper_at_once()
+with _without_distutils():
+    import iptc
+    import iptc.ip4tc
+    import iptc.ip6tc
+    import iptc.xtables
 
 LIBRARY_PATHS: Final[dict[Family, str]] = {4: iptc.ip4tc._libiptc._name, 6: iptc.ip6tc._libiptc._name}
 TCP: Final = 6
