@@ -35,10 +35,13 @@ class Site(Network):
             far = [f"{self.CLIENT[number][0]}/24", f"{self.CLIENT[number][1]}/64"]
             self.link(self.worker, f"eth{number}", near, client, "eth0", far)
             self.probers.append(stack.enter_context(Prober(client)))
-        self.settle()
         self.etcd = stack.enter_context(Etcd(self.worker))
         self.listener = stack.enter_context(Listener(self.worker, tcp=PORTS))
         self.agent = stack.enter_context(Agent(self.worker, env=self.etcd.env, start=False))
+        for _ in range(20):  # quicker than to wait until every link says that it runs
+            if self.reached(0) == self.reached(1) == ALL_OPEN:
+                return
+        raise TimeoutError("the clients can't reach the worker")
 
     def guard(self) -> int:
         """Writes what a guarded worker has: port 80 open to all, 81 to a set, everything else closed; the last revision.
