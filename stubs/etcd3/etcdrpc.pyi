@@ -119,7 +119,11 @@ class AuthenticateRequest(Message):
 class AuthenticateResponse(Message):
     token: str
 
+class PutResponse(Message):
+    header: ResponseHeader
+
 class KVStub:
+    Put: grpc.UnaryUnaryMultiCallable[PutRequest, PutResponse]
     Range: grpc.UnaryUnaryMultiCallable[RangeRequest, RangeResponse]
     Txn: grpc.UnaryUnaryMultiCallable[TxnRequest, TxnResponse]
     def __init__(self, channel: grpc.Channel) -> None: ...
