@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from benchmarks import cold_start, converge_quiet, workload
 from benchmarks.found import Found
 from benchmarks.report import APART, Result
+
 from hostward.model import keys
 from hostward.model.decode import decode
 
