@@ -15,6 +15,11 @@ _SEPARATORS: Final = re.compile(r"[-.]*\.[-.]*")
 _LABEL: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
 _QUALIFIED: Final = re.compile(r"[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _PORT: Final = re.compile(r"(?=[-0-9]*[a-z])[a-z0-9](?:[-a-z0-9]*[a-z0-9])?")
+_COPIED_POLICIES: Final = {
+    True: ("knp.default.", "ossg.default."),
+    False: ("kanp.adminnetworkpolicy.", "kbanp.baselineadminnetworkpolicy.", "kcnp."),
+}
+_LENT: Final = ("pcns.", "pcsa.")
 _INTERFACE: Final = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -70,10 +75,13 @@ def is_dns_name(name: str) -> bool:
 
 
 def wrong_policy_name(name: str, *, namespaced: bool) -> str | None:
-    """What is wrong with a policy's name: one DNS label, or two with a dot (A.10); None if nothing."""
+    """What is wrong with a policy's name: one DNS label, or two with a dot (A.10); None if nothing.
+
+    Names of copies of other systems' policies may have any number of dots, as the originals do.
+    """
     if wrong := wrong_name(name):
         return wrong
-    if namespaced and name.startswith(("knp.default.", "ossg.default.")):
+    if name.startswith(_COPIED_POLICIES[namespaced]):
         return None
     return "a policy's name has at most one dot" if name.count(".") > 1 else None
 
@@ -93,6 +101,14 @@ def wrong_label_key(key: str) -> str | None:
     if len(name) > 63 or not _QUALIFIED.fullmatch(name):
         return "a key has 1 to 63 letters, digits, '-', '_' or '.', begins and ends with a letter or digit"
     return None
+
+
+def wrong_lent_label_key(key: str) -> str | None:
+    """What is wrong with the key of a label that a profile lends; None if nothing.
+
+    The prefix for labels of namespaces and service accounts doesn't count: what it stands before may have 63 characters itself.
+    """
+    return wrong_label_key(next((key.removeprefix(prefix) for prefix in _LENT if key.startswith(prefix)), key))
 
 
 def wrong_label_value(value: str) -> str | None:

@@ -137,7 +137,7 @@ def _set_member(value: Any, path: str, report: Report) -> None:
 
 
 _NETWORK_SET: Final = fields({"nets": listing(_set_member)})
-_PROFILE: Final = fields({"ingress": rules, "egress": rules, "labelsToApply": mapping(names.wrong_label_key, label_value)})
+_PROFILE: Final = fields({"ingress": rules, "egress": rules, "labelsToApply": mapping(names.wrong_lent_label_key, label_value)})
 _TIER: Final = fields({"order": number, "defaultAction": one_of("Deny", "Pass")})
 
 
