@@ -184,6 +184,8 @@ def test_json_has_its_own_escapes() -> None:
     assert source.line("a.b") == 3
     with pytest.raises(DocumentError, match=r"f.json:2: not JSON"):
         parse('{"a": 1,\n b: 2}', "f.json")
+    with pytest.raises(DocumentError, match="only in pairs"):
+        parse('{"a": ["\\udc00"]}', "f.json")
     assert one("{a: 1, b: 53:54}") == {"a": 1, "b": "53:54"}
 
 

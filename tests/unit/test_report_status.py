@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
@@ -84,6 +85,12 @@ def test_what_is_written_is_read(tmp_path):
     assert read.written_at is not None
     assert os.listdir(tmp_path) == ["status.json"]
     assert (tmp_path / "status.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_an_interface_whose_name_is_not_text_ends_nothing(tmp_path):
+    odd = msgspec.structs.replace(STATUS, interfaces=(InterfaceStatus(name="nic\udcff", endpoint="x"),))
+    publish(tmp_path, odd)
+    assert [interface.name for interface in read_status(str(tmp_path)).interfaces] == ["nic?"]
 
 
 def test_only_changes_are_written_and_the_age_of_the_contact_every_ten_seconds(tmp_path):

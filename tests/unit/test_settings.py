@@ -263,6 +263,7 @@ def test_forms(name, raw, expected):
         ("healthPort", True),
         pytest.param("healthPort", 10**5000, id="huge"),
         ("interfacePrefix", "a/b"),
+        ("interfacePrefix", "fifteen-letters"),
         ("interfacePrefix", ","),
         ("interfaceExclude", "/(a+)+$/"),
         ("interfaceExclude", "/a*a*a*a*a*$/"),

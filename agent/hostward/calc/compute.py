@@ -25,6 +25,7 @@ from hostward.model.rules import PORT_PROTOCOLS, Action, Rule
 from hostward.model.selectors import parse
 from hostward.model.sets import NamedPortSet, NetSet, SelectorSet, SetRef
 
+_NO_HOST = ("0.0.0.0", "::")  # noqa: S104 # not to bind to: no set of addresses and ports can hold them, and nothing has them
 DENY_PROFILE_RULES = (Rule(Action.DENY),)
 
 
@@ -140,6 +141,7 @@ def contribution(ref: SetRef, item: Labelled) -> frozenset[str]:
         for port in item.ports
         if port.name == ref.name and _protocol_fits(ref, port)
         for address in item.members
+        if address not in _NO_HOST
     )
 
 

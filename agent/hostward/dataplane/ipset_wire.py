@@ -64,7 +64,7 @@ _PREFIX: Final = struct.pack("=BBH", AF_INET, 0, 0) + attribute(1, bytes([PROTOC
 
 
 def _text(kind: int, value: str) -> bytes:
-    return attribute(kind, value.encode() + b"\0")
+    return attribute(kind, value.encode(errors="surrogateescape") + b"\0")
 
 
 def _u32(kind: int, value: int) -> bytes:
@@ -180,8 +180,13 @@ def name_of(body: bytes) -> str:
     """The set that a dump message is about; read without parsing the rest."""
     for kind, value in attributes(body[:64], 4):
         if kind == _NAME:
-            return value.rstrip(b"\0").decode()
+            return _name(value)
     return ""
+
+
+def _name(value: bytes) -> str:
+    """A name as text; somebody else's may be any bytes."""
+    return value.rstrip(b"\0").decode(errors="surrogateescape")
 
 
 def header(body: bytes) -> Header | None:
@@ -195,7 +200,7 @@ def header(body: bytes) -> Header | None:
     options += [text for kind, text in ((_TIMEOUT, "timeout"), (_NETMASK, "netmask"), (_BITMASK, "bitmask")) if kind in data]
     name = found[_TYPE].rstrip(b"\0").decode()
     return Header(
-        found[_NAME].rstrip(b"\0").decode(),
+        _name(found[_NAME]),
         int.from_bytes(found.get(_INDEX, b"")),
         f"{name} with {', '.join(options)}" if options else name,
         _FAMILY_OF_AF.get(found[_FAMILY][0], 4),

@@ -116,7 +116,9 @@ class LinkTable:
                 table.pop(index, None)
             return
         if name := message.get_attr("IFLA_IFNAME"):
-            self._links[index] = (name, flags)
+            # pyroute2 leaves a name that isn't UTF-8 as bytes; the kernel takes any.
+            text = name.decode(errors="surrogateescape") if isinstance(name, bytes) else name
+            self._links[index] = (text, flags)
 
     def _address(self, kind: int, message: nlmsg) -> None:
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")

@@ -147,12 +147,23 @@ def _json(text: str, file: str) -> RawDocument | None:
         raise DocumentError(file, 1, f"nested more than {DEPTH_LIMIT} levels deep") from None
     if _depth(value) > DEPTH_LIMIT:
         raise DocumentError(file, 1, f"nested more than {DEPTH_LIMIT} levels deep")
+    if not _is_text(value):
+        raise DocumentError(file, 1, "\\ud800 to \\udfff mean a character only in pairs")
     return RawDocument(value, Source(file, 1, "", lines), 0, text.count("\n") + 1)
 
 
 def _index(mark: Any) -> int:
     index: int = mark.line  # the stubs allow events without marks; a parser's events have them
     return index
+
+
+def _is_text(value: Any) -> bool:
+    """Whether all texts in a value are characters, and not halves of some."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _depth(value: Any) -> int:

@@ -19,9 +19,16 @@ _MAX_CHOICES: Final = 4
 
 
 def check_name(text: str) -> str:
-    """The text if it can be an interface's name or the beginning of one. BadValueError."""
+    """The text if it can be an interface's name. BadValueError."""
     if not _NAME.fullmatch(text):
         raise BadValueError(f"{shown(text)} is not an interface name (1 to {MAX_NAME} of A-Za-z0-9_.:@-)")
+    return text
+
+
+def check_prefix(text: str) -> str:
+    """The text if it can be the beginning of an interface's name; behind 15 a rule has no room for "any". BadValueError."""
+    if len(check_name(text)) == MAX_NAME:
+        raise BadValueError(f"{shown(text)} is too long for a prefix of interface names (1 to {MAX_NAME - 1})")
     return text
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from hostward.model.failsafe import FailsafePort
 from hostward.model.nets import parse_net
@@ -14,6 +14,8 @@ from hostward.render.marks import Marks
 from hostward.render.ruleset import Family
 
 KernelAllow = Literal["ACCEPT", "RETURN"]
+_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+_DEFAULT_BURST: Final = 5  # what the kernel takes where none is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,15 @@ class Options:
     max_set_size: int = 1_048_576
 
 
+def _log_limit(rate: str, burst: int) -> tuple[str, int] | None:
+    """The rate and burst of Log rules, None for no limit. The kernel refuses a burst worth more than a day (xt_limit)."""
+    if not rate:
+        return None
+    count, _, unit = rate.partition("/")
+    most = int(count) * _SECONDS["day"] // _SECONDS[unit]
+    return rate, burst if (burst or _DEFAULT_BURST) <= most else most
+
+
 def _allow(word: str) -> KernelAllow:
     return "RETURN" if word == "Return" else "ACCEPT"
 
@@ -44,7 +55,6 @@ def options(settings: Settings, datastore: Iterable[tuple[str, int]]) -> Options
     peers = tuple(
         FailsafePort(TCP, port, net) for address, port in sorted(datastore) if (net := parse_net(address)) is not None
     )
-    rate = settings.log_action_rate_limit
     return Options(
         marks=Marks.from_mask(settings.mark_mask),
         families=(4, 6) if settings.ipv6_support else (4,),
@@ -57,6 +67,6 @@ def options(settings: Settings, datastore: Iterable[tuple[str, int]]) -> Options
         failsafe_in=settings.failsafe_inbound_host_ports,
         failsafe_out=(*settings.failsafe_outbound_host_ports, *peers),
         log_prefix=settings.log_prefix,
-        log_limit=(rate, settings.log_action_rate_limit_burst) if rate else None,
+        log_limit=_log_limit(settings.log_action_rate_limit, settings.log_action_rate_limit_burst),
         max_set_size=settings.max_ipset_size,
     )

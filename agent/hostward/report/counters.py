@@ -81,6 +81,8 @@ def drops(totals: Mapping[CounterKey, int]) -> dict[Drop, int]:
     for key, packets in totals.items():
         word, *rest = key.meaning.split(" ")
         if word == "drop" and len(rest) == 3:
-            drop = Drop(*rest)
+            interface, direction, reason = rest
+            # An interface's name may be any bytes; a label must be text.
+            drop = Drop(interface.encode(errors="surrogateescape").decode(errors="backslashreplace"), direction, reason)
             found[drop] = found.get(drop, 0) + packets
     return found

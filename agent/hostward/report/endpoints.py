@@ -20,7 +20,7 @@ SHARE: Final = 0.1  # of a core, that answering scrapes may take
 def _health_route(judge: Callable[[], Health]) -> Route:
     def route() -> Response:
         ok, text = judge()
-        return Response(HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, text.encode())
+        return Response(HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, text.encode(errors="replace"))
 
     return route
 

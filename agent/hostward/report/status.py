@@ -5,6 +5,7 @@ Only the engine thread publishes; any process reads. Knows no kernel and no data
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -130,10 +131,17 @@ class StatusFile:
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
             with open(fd, "wb") as file:
-                file.write(msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n")
+                file.write(msgspec.json.format(_encoded(whole), indent=2) + b"\n")
             temporary.replace(self._path)
         except OSError as error:
             self._log.error("status not written", error=str(error))
+
+
+def _encoded(status: Status) -> bytes:
+    try:
+        return msgspec.json.encode(status)
+    except UnicodeEncodeError:  # an interface whose name isn't UTF-8
+        return json.dumps(msgspec.to_builtins(status), ensure_ascii=False).encode(errors="replace")
 
 
 def _without_contact(status: Status) -> Status:

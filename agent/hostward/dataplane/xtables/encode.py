@@ -222,10 +222,13 @@ def _set_match(match: InSet) -> bytes:
 
 
 def _interface(name: str, *, prefix: bool) -> tuple[bytes, bytes]:
-    """A name and its mask as iptables writes them: an exact name counts its NUL, a prefix keeps its "+" in the name."""
+    """A name and its mask as iptables writes them: an exact name counts its NUL, a prefix keeps its "+" in the name.
+
+    An exact name may end in "+" too, which no text of iptables can say: its mask tells it apart.
+    """
     raw = name.encode(errors="surrogateescape")
-    if len(raw) + prefix > MAX_INTERFACE_NAME or b"\0" in raw or not raw or (not prefix and raw.endswith(b"+")):
-        raise EncodeError(f"interface name {name!r}: 1 to {MAX_INTERFACE_NAME} bytes are possible, and + only after a prefix")
+    if len(raw) + prefix > MAX_INTERFACE_NAME or b"\0" in raw or not raw:
+        raise EncodeError(f"interface name {name!r}: 1 to {MAX_INTERFACE_NAME} bytes are possible")
     return (raw + b"+", b"\xff" * len(raw)) if prefix else (raw, b"\xff" * (len(raw) + 1))
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.xtables.delta import Create, Delete, Flush, Insert, Operation, Remove
-from hostward.render.ruleset import Family, TableId
+from hostward.render.ruleset import Family, Interface, Rule, TableId
 from hostward.render.text import rule_text
 
 _TIMEOUT_SECONDS: Final = 120
@@ -28,7 +28,7 @@ _LOST_RACE: Final = ("Resource temporarily unavailable", "doesn't exist", "Set "
 
 
 def script(table: TableId, todo: Iterable[Operation]) -> str:
-    """The input of iptables-restore --noflush. Raises ValueError for a rule with a control character."""
+    """The input of iptables-restore --noflush. Raises KernelError for a rule that has no text: see `_text`."""
     lines = [f"*{table.name}"]
     for operation in todo:
         match operation:
@@ -41,17 +41,27 @@ def script(table: TableId, todo: Iterable[Operation]) -> str:
             case Remove(chain, position):
                 lines.append(f"-D {chain} {position + 1}")
             case Insert(chain, None, rule):
-                lines.append(f"-A {chain} {rule_text(rule.rule, table.family)}")
+                lines.append(f"-A {chain} {_text(rule.rule, table)}")
             case Insert(chain, int() as position, rule):
-                lines.append(f"-I {chain} {position + 1} {rule_text(rule.rule, table.family)}")
+                lines.append(f"-I {chain} {position + 1} {_text(rule.rule, table)}")
     return "\n".join([*lines, "COMMIT", ""])
+
+
+def _text(rule: Rule, table: TableId) -> str:
+    """A rule's arguments. The kernel's interface names may hold control characters, or end in "+", which means a prefix."""
+    if any(isinstance(match, Interface) and match.name.endswith("+") for match in rule.matches):
+        raise KernelError(f"table {table}: iptables-restore can't take an interface whose name ends in +: {rule}")
+    try:
+        return rule_text(rule, table.family)
+    except ValueError as error:
+        raise KernelError(f"table {table}: iptables-restore can't take a rule: {error}") from error
 
 
 def run(table: TableId, text: str) -> None:
     """Commits a script. Raises KernelError, with `retry` when it may have lost a race."""
     program = _program(table.family)
-    with tempfile.NamedTemporaryFile(prefix="hostward-xtables-lock-") as lock:
-        try:
+    try:
+        with tempfile.NamedTemporaryFile(prefix="hostward-xtables-lock-") as lock:
             done = subprocess.run(
                 [program, "--noflush"],
                 input=text,
@@ -62,8 +72,8 @@ def run(table: TableId, text: str) -> None:
                 check=False,
                 env={**os.environ, "XTABLES_LOCKFILE": lock.name},
             )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise KernelError(f"table {table}: cannot run {program}: {error}", retry=True) from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise KernelError(f"table {table}: cannot run {program}: {error}", retry=True) from error
     if done.returncode:
         said = done.stderr.strip().replace("\n", "; ")
         raise KernelError(
@@ -81,7 +91,12 @@ def _program(family: Family) -> str:
         return found
     found = shutil.which(plain)
     if found:
-        version = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False)
+        try:
+            version = subprocess.run(
+                [found, "--version"], capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise KernelError(f"cannot run {found}: {error}", retry=True) from error
         if "nf_tables" not in version.stdout:
             return found
     raise KernelError(f"{legacy} is not installed: install the package iptables, version 1.8 or later")
