@@ -91,10 +91,22 @@ def site() -> Iterator[Site]:
         yield Site(stack)
 
 
-@pytest.fixture
-def guarded(site: Site) -> Site:
+def start_guarding(site: Site) -> Site:
     """The site with its agent running and everything applied."""
     revision = site.guard()
     site.agent.start()
     site.agent.wait_applied(revision)
     return site
+
+
+@pytest.fixture
+def guarded(site: Site) -> Site:
+    """A guarded site of the test's own."""
+    return start_guarding(site)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Site]:
+    """A guarded site for tests that leave it as they find it."""
+    with ExitStack() as stack:
+        yield start_guarding(Site(stack))

@@ -42,9 +42,9 @@ def test_status_for_people_and_machines(guarded: Site) -> None:
     assert "No agent is running" in stopped.stderr
 
 
-def test_metrics_of_the_main_job(guarded: Site) -> None:
-    agent = guarded.agent
-    revision = guarded.etcd.revision()
+def test_metrics_of_the_main_job(shared: Site) -> None:
+    agent = shared.agent
+    revision = shared.etcd.revision()
     assert agent.metric("hostward_applied_revision") == agent.metric("hostward_desired_revision") == revision
     assert "\nhostward_applied_revision " in agent.metrics()  # without labels: the contract
     assert agent.metric("hostward_build_info", version="0.1.0") == 1
@@ -53,7 +53,7 @@ def test_metrics_of_the_main_job(guarded: Site) -> None:
     assert agent.metric("hostward_apply_seconds_count") >= 1
     assert agent.metric("hostward_datastore_state", state="in-sync") == 1
     for version in "46":
-        listed = guarded.worker.run(f"ip{'6' * (version == '6')}tables-legacy-save", "-t", "filter").splitlines()
+        listed = shared.worker.run(f"ip{'6' * (version == '6')}tables-legacy-save", "-t", "filter").splitlines()
         ours = [line for line in listed if line.startswith("-A ") and "hw" in line]
         assert agent.metric("hostward_rules", table="filter", ip_version=version) == len(ours)
         assert agent.metric("hostward_chains", table="filter", ip_version=version) == sum(x.startswith(":hw-") for x in listed)
@@ -77,13 +77,13 @@ def test_drops_are_counted_by_interface_direction_and_reason(guarded: Site) -> N
     assert dropped("hostward_dropped_packets_total", interface="eth0", reason="end-of-tier") >= 2
 
 
-def test_health_over_http(guarded: Site) -> None:
+def test_health_over_http(shared: Site) -> None:
     for page in ("liveness", "readiness"):
-        code, text = guarded.agent.health(page)
+        code, text = shared.agent.health(page)
         assert code == 200, text
         assert "Engine" in text
-    assert guarded.agent.http("/nothing", 9099)[0] == 404
-    assert guarded.agent.http("/liveness", 9091)[0] == 404
+    assert shared.agent.http("/nothing", 9099)[0] == 404
+    assert shared.agent.http("/liveness", 9091)[0] == 404
 
 
 def test_ports_in_use_stop_no_enforcement(site: Site) -> None:
