@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hostward.datastore.store import AlreadyExistsError, ConflictError, Found, NotFoundError, StoreError
+from hostward.datastore.store import AlreadyExistsError, BrokenError, ConflictError, Found, NotFoundError, StoreError
 from hostward.model.keys import KINDS, ResourceKey
 
 
@@ -19,6 +19,7 @@ class MemoryStore:
         self.before_write: Callable[[], None] | None = None
         self.down = ""
         self.closed = False
+        self.served: tuple[tuple[str, int], ...] = ()
 
     def _check(self, key: ResourceKey | None = None, *, write: bool = False) -> None:
         if self.down:
@@ -40,12 +41,17 @@ class MemoryStore:
         if key not in self.objects:
             raise NotFoundError(f"not there: {key}")
         text, revision = self.objects[key]
+        if not text.startswith("{"):
+            raise BrokenError(key, revision)
         return Found(key, json.loads(text), revision)
 
     def list(self, kind: str, namespace: str = "") -> tuple[int, list[Found]]:
         self._check()
         keys = [key for key in sorted(self.objects) if key.kind == kind and namespace in ("", key.namespace)]
-        return self.revision, [self.get(key) for key in keys]
+        return self.revision, [self.get(key) for key in keys if self.objects[key][0].startswith("{")]
+
+    def peers(self) -> tuple[tuple[str, int], ...]:
+        return self.served
 
     def create(self, key: ResourceKey, document: Mapping[str, Any]) -> int:
         self._check(key, write=True)

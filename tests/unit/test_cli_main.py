@@ -213,6 +213,8 @@ def test_partial_success(hw):
     assert err == (
         "Partial success: applied the first 1 out of 2 resources:\n"
         "hit error: [resource does not exist: Tier(no) with error: <nil>]\n"
+        "  m.yaml:1: Tier(a): applied\n"
+        "  m.yaml:6: GlobalNetworkPolicy(b): not applied: resource does not exist: Tier(no) with error: <nil>\n"
     )
 
 

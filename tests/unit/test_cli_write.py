@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hostward.cli import lookup, write
-from hostward.cli.delete import _delete_all
+from hostward.cli.delete import delete_all
 from hostward.cli.manifests import Manifest
 from hostward.cli.targets import Target, by_name, resolve
 from hostward.convert import v1
@@ -174,7 +174,7 @@ def test_what_nobody_may_write(store, key):
     for operation in ("apply", "delete"):
         with pytest.raises(write.NotSupportedError, match=f"operation {operation} is not supported on "):
             write.check_writable(operation, key)
-    assert _delete_all(store, [Target((key.kind,), key.namespace, key.name)], False).errors
+    assert delete_all(store, [Target((key.kind,), key.namespace, key.name)], False).errors
 
 
 def test_what_always_exists_is_shown_and_stays(store):
@@ -230,7 +230,7 @@ def test_the_word_policy_means_the_one_that_exists(store):
     with pytest.raises(NotFoundError, match=r"GlobalNetworkPolicy\(none\) or NetworkPolicy\(none\)"):
         resolve(store, none)
     assert resolve(store, by_name("pol", ["both"], "shop")[0]).key.kind == "NetworkPolicy"
-    outcome = _delete_all(store, [two, both], False)
+    outcome = delete_all(store, [two, both], False)
     assert outcome.kinds == ["NetworkPolicy", GNP]
     assert outcome.succeeded == 1
     assert ResourceKey("NetworkPolicy", "shop", "two") not in store.objects
@@ -238,18 +238,18 @@ def test_the_word_policy_means_the_one_that_exists(store):
 
 def test_deleting_what_is_not_there(store):
     targets = by_name("gnp", ["nope"], None)
-    outcome = _delete_all(store, targets, False)
+    outcome = delete_all(store, targets, False)
     assert outcome.failure() == (
         "failed to delete 'GlobalNetworkPolicy' resource: "
         "[resource does not exist: GlobalNetworkPolicy(nope) with error: <nil>]"
     )
-    skipped = _delete_all(store, targets, True)
+    skipped = delete_all(store, targets, True)
     assert skipped.success() == "Successfully deleted 1 'GlobalNetworkPolicy' resource(s)"
 
 
 def test_a_store_in_trouble_is_asked_once_only(store):
     store.down = "etcd: connection refused"
-    outcome = _delete_all(store, by_name("gnp", ["a", "b", "c"], None), True)
+    outcome = delete_all(store, by_name("gnp", ["a", "b", "c"], None), True)
     assert outcome.errors == ["etcd: connection refused"]
     with pytest.raises(StoreError, match="refused"):
         apply(store, manifest())

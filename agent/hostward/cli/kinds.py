@@ -37,6 +37,12 @@ POLICY_WORDS: Final = frozenset(("policy", "policies", "pol", "pols"))
 _BY_WORD: Final = {word: kind for kind, words in _WORDS.items() for word in words}
 
 
+def words() -> list[str]:
+    """Every word that means a kind: the longest first word of each, then the short ones."""
+    full = [first for first, *_ in _WORDS.values()]
+    return [*full, *sorted({*_BY_WORD, *POLICY_WORDS} - set(full))]
+
+
 def named(word: str, namespace: str | None) -> tuple[str, ...] | None:
     """The kinds that a word of any case means; None for an unknown word.
 

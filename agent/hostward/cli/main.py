@@ -22,9 +22,17 @@ COMMANDS: Final = {
     "agent": "Guard this host: run the daemon in the foreground.",
     "apply": "Create or update resources from manifests.",
     "cleanup": "Remove everything of ours from the kernel.",
+    "completion": "Print a shell's completion script.",
+    "convert": "Print documents of v1 as v3.",
+    "create": "Create resources from manifests.",
+    "defaults": "Print the default worker policies and host endpoints.",
     "delete": "Remove resources by name or by manifest.",
     "get": "Print resources.",
+    "label": "Add, change or remove a label of a resource.",
+    "patch": "Change fields of a resource.",
+    "replace": "Replace resources by those of manifests.",
     "status": "Print what the agent of this host does.",
+    "validate": "Check manifests without a datastore.",
     "version": "Print versions.",
 }
 """The verbs: each lives in `hostward.cli.<verb>` as `command`."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hostward.cli.failures import CommandError
-from hostward.convert import v1, validate
-from hostward.datastore.documents import DocumentError, Parsed, parse
-from hostward.model.keys import KINDS, ResourceKey
+from hostward.convert import v1, validate, workload_names
+from hostward.datastore.documents import DocumentError, Parsed, Source, parse
+from hostward.model.fields import Problem
+from hostward.model.keys import API_VERSION, KINDS, ResourceKey
 
 Document = dict[str, Any]
 
@@ -30,32 +31,61 @@ class Manifest(NamedTuple):
     place: str
     v1_name: str
     v1_kind: str
+    source: Source | None = None
 
 
-def load(files: Sequence[str], namespace: str | None, *, recursive: bool = False) -> list[Manifest]:
+class Finding(NamedTuple):
+    """Something about a file: `line` and `document` count from 1, `document` is 0 where the file can't be taken apart."""
+
+    file: str
+    line: int
+    document: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        number = f"document {self.document}: " if self.document else ""
+        path = f"{self.path}: " if self.path else ""
+        return _one_line(f"{self.file}:{self.line}: {number}{path}{self.message}")
+
+
+class Files(NamedTuple):
+    """What files hold: the valid documents, and all that is wrong with the others."""
+
+    manifests: list[Manifest]
+    wrong: list[Finding]
+
+
+def load(files: Sequence[str], namespace: str | None, *, recursive: bool = False, may_be_empty: bool = False) -> list[Manifest]:
     """All documents of the files, in their order. Raises CommandError with everything that is wrong in any of them."""
-    if not files:
-        raise CommandError("failed to execute command: no files are given")
-    manifests: list[Manifest] = []
-    wrong: list[str] = []
+    found = read(files, namespace, recursive=recursive)
+    if found.wrong:
+        raise CommandError(f"failed to execute command: {_joined(list(map(str, found.wrong)))}")
+    if not found.manifests and not may_be_empty:
+        raise CommandError(f"failed to execute command: no resources specified in {', '.join(files)}")
+    return found.manifests
+
+
+def read(files: Sequence[str], namespace: str | None, *, recursive: bool = False, judges: bool = True) -> Files:
+    """All documents of the files, in their order, good and bad. Raises CommandError for a file that can't be read at all.
+
+    Without `judges` a v3 document needs no more than a kind and a name.
+    """
+    found = Files([], [])
     for path in _paths(files, recursive):
         name = "stdin" if path is None else str(path)
         try:
             parsed = parse(_read(path), name)
         except DocumentError as error:
-            wrong.append(str(error))
+            found.wrong.append(Finding(error.file, error.line, 0, "", error.reason))
             continue
         for one in parsed:
-            found = _manifest(one, namespace)
-            if isinstance(found, Manifest):
-                manifests.append(found)
+            judged = _manifest(one, namespace, judges=judges)
+            if isinstance(judged, Manifest):
+                found.manifests.append(judged)
             else:
-                wrong.extend(found)
-    if wrong:
-        raise CommandError(f"failed to execute command: {_joined([_one_line(text) for text in wrong])}")
-    if not manifests:
-        raise CommandError(f"failed to execute command: no resources specified in {', '.join(files)}")
-    return manifests
+                found.wrong.extend(judged)
+    return found
 
 
 def _joined(wrong: list[str]) -> str:
@@ -91,24 +121,34 @@ def _read(path: Path | None) -> bytes:
         raise CommandError(f"failed to execute command: {path or 'stdin'}: {reason}") from error
 
 
-def _manifest(parsed: Parsed, namespace: str | None) -> Manifest | list[str]:
+def _manifest(parsed: Parsed, namespace: str | None, *, judges: bool) -> Manifest | list[Finding]:
     document, source = parsed
     v1_name = v1_kind = ""
     try:
         if v1.is_v1(document):
             v1_kind = str(document.get("kind"))
             document, v1_name = v1.to_v3(document)
-        problems = validate.problems(document)
+        document = workload_names.named(document)
+        problems = validate.problems(document) if judges else _unnamed(document)
     except v1.V1Error as error:
         problems = error.problems
-    reasons = [(problem.path, str(problem)) for problem in problems]
-    key = None
-    if not reasons:
+    if not problems:
         key, reason = _key(document, namespace)
-        reasons = [("metadata.namespace", f"metadata.namespace: {reason}")] if reason else []
-    if key is None or reasons:
-        return [f"{source.where(path)}: document {source.number}: {reason}" for path, reason in reasons]
-    return Manifest(key, document, source.where(), v1_name, v1_kind)
+        if not reason:
+            return Manifest(key, document, source.where(), v1_name, v1_kind, source)
+        problems = [Problem("metadata.namespace", reason)]
+    return [Finding(source.file, source.line(one.path), source.number, one.path, one.reason) for one in problems]
+
+
+def _unnamed(document: Document) -> list[Problem]:
+    """What keeps a document from having a key."""
+    meta = document.get("metadata")
+    kind = document.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS or document.get("apiVersion") != API_VERSION:
+        return [one for one in validate.problems(document) if one.path in ("", "kind", "apiVersion")]
+    if not isinstance(meta, dict) or not isinstance(meta.get("name"), str):
+        return [Problem("metadata.name", "missing")]
+    return []
 
 
 def _key(document: Document, namespace: str | None) -> tuple[ResourceKey, str]:

@@ -19,14 +19,41 @@ if TYPE_CHECKING:
     from hostward.datastore.store import Store
 
 DATASTORE_VARIABLE = "HOSTWARD_DATASTORE"
-VALUE_OPTIONS = frozenset((*("-c", "--config", "--datastore", "-n", "--namespace", "-o", "--output", "-f", "--filename"),))
+VALUE_OPTIONS = frozenset(
+    (
+        *("-c", "--config", "--datastore", "-n", "--namespace", "-o", "--output", "-f", "--filename"),
+        *("-l", "--log-level", "--context", "-p", "--patch", "-t", "--type"),
+    )
+)
 """Options with a value that may stand before the verb."""
+
+_LEVELS = ("panic", "fatal", "error", "warn", "warning", "info", "debug")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _check_level(_context: click.Context, _option: click.Parameter, value: str | None) -> None:
+    if value is not None and value.lower() not in _LEVELS:
+        raise CommandError(f"unknown log level '{value}', expected one of: {', '.join(_LEVELS)}")
+
+
+def calicoctl_options(function: F) -> F:
+    """What calicoctl takes with every command and scripts may give; checked, and without effect here."""
+    function = click.option(
+        "-l",
+        "--log-level",
+        metavar="LEVEL",
+        callback=_check_level,
+        expose_value=False,
+        help="Taken for calicoctl's sake; commands write no log.",
+    )(function)
+    function = click.option("--context", hidden=True, expose_value=False)(function)
+    return click.option("--allow-version-mismatch", is_flag=True, hidden=True, expose_value=False)(function)
+
+
 def datastore_options(function: F) -> F:
-    """--config and --datastore."""
+    """--config and --datastore, and what calicoctl takes everywhere."""
+    function = calicoctl_options(function)
     function = click.option("-c", "--config", metavar="FILE", help="A calicoctl.cfg of either generation.")(function)
     return click.option("--datastore", metavar="URL", help=f"etcd (the default) or dir:PATH; else ${DATASTORE_VARIABLE}.")(
         function
@@ -45,6 +72,17 @@ def manifest_options(function: F) -> F:
     )(function)
     function = click.option("-R", "--recursive", is_flag=True, help="Also the directories inside a directory.")(function)
     return namespace_option(function)
+
+
+def writing_options(function: F) -> F:
+    """Those of `apply`, `create` and `replace`."""
+    function = click.option("--skip-empty", is_flag=True, help="Files without any resource are no error.")(function)
+    return manifest_options(datastore_options(dry_run_option(function)))
+
+
+def dry_run_option(function: F) -> F:
+    """--dry-run."""
+    return click.option("--dry-run", is_flag=True, help="Print what would change, as a diff; write nothing.")(function)
 
 
 def namespace_option(function: F) -> F:
@@ -77,6 +115,24 @@ def opened(config: str | None, datastore: str | None, *, writes: bool = False) -
         yield store
     finally:
         store.close()
+
+
+@contextmanager
+def opened_to_write(config: str | None, datastore: str | None, *, dry_run: bool, initialises: bool = True) -> Iterator[Store]:
+    """The store as `opened`; with `dry_run` one that writes nothing, and prints at the end what it would have changed."""
+    if not dry_run:
+        with opened(config, datastore, writes=initialises) as store:
+            yield store
+        return
+    from hostward.cli import difference  # noqa: PLC0415 # only a dry run needs them
+    from hostward.cli.rehearsal import Rehearsal  # noqa: PLC0415 # as above
+
+    with opened(config, datastore) as store:
+        rehearsal = Rehearsal(store)
+        yield rehearsal
+    changes = rehearsal.changes()
+    click.echo(difference.difference(changes), nl=False)
+    notice(difference.summary(changes))
 
 
 def _initialise(store: Store) -> None:

@@ -14,6 +14,8 @@ class Outcome:
     kinds: list[str]
     succeeded: int = 0
     errors: list[str] = field(default_factory=list)
+    each: list[str] = field(default_factory=list)
+    """What became of each resource that was tried, a line each."""
 
     @property
     def _named(self) -> str:
@@ -24,7 +26,12 @@ class Outcome:
         return f"Successfully {self.done} {self.succeeded} {self._named}resource(s)"
 
     def failure(self) -> str:
-        """The text for stderr when something failed."""
+        """The text for stderr when something failed; of several resources it says what became of each."""
+        if len(self.kinds) == 1:
+            return self._summary()
+        return "\n".join([self._summary(), *(f"  {line}" for line in self.each)])
+
+    def _summary(self) -> str:
         errors = f"[{', '.join(self.errors)}]"
         if self.succeeded:
             head = f"Partial success: {self.done} the first {self.succeeded} out of {len(self.kinds)} {self._named}resources:"

@@ -23,6 +23,22 @@ def render(kind: str, documents: Sequence[Document], *, wide: bool, with_namespa
     return layout([list(columns), *([_printable(cell(one)) for cell in columns.values()] for one in documents)])
 
 
+def headings(kind: str) -> list[str]:
+    """Every column of a kind, those of the wide table and the namespace."""
+    return list(_all_columns(kind))
+
+
+def render_columns(kind: str, documents: Sequence[Document], chosen: Sequence[str]) -> str:
+    """The table of these columns, each one of `headings`."""
+    cells = _all_columns(kind)
+    return layout([list(chosen), *([_printable(cells[name](one)) for name in chosen] for one in documents)])
+
+
+def _all_columns(kind: str) -> dict[str, Cell]:
+    narrow, wide = _COLUMNS[kind]
+    return {"NAMESPACE": _meta("namespace")} | wide | narrow
+
+
 def layout(rows: Sequence[Sequence[str]]) -> str:
     """Rows as text: a column is as wide as its longest cell and 3 more, the last one too; a blank line at the end."""
     widths = [max(_MINIMUM, *(len(cell) + _PADDING for cell in column)) for column in zip(*rows, strict=True)]

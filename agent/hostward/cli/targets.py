@@ -51,11 +51,11 @@ def by_name(word: str, names: Sequence[str], namespace: str | None) -> list[Targ
     return [Target(kinds, where, name) for name in names]
 
 
-def by_file(files: Sequence[str], namespace: str | None, *, recursive: bool) -> list[Target]:
+def by_file(files: Sequence[str], namespace: str | None, *, recursive: bool, may_be_empty: bool = False) -> list[Target]:
     """The targets that manifests name. Raises CommandError."""
     return [
         Target((key.kind,), key.namespace, key.name, document["metadata"].get("resourceVersion", ""))
-        for key, document, *_ in load(files, namespace, recursive=recursive)
+        for key, document, *_ in load(files, namespace, recursive=recursive, may_be_empty=may_be_empty)
     ]
 
 

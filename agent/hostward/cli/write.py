@@ -1,4 +1,4 @@
-"""Writes one manifest: creates the resource, or brings the stored one to it with compare-and-swap (`datamodel-and-cli.md` A.7).
+"""Writes one resource: creates it, or brings the stored one to what is wanted, comparing (`datamodel-and-cli.md` A.7).
 
 Knows no files and prints nothing. The commands' own thread.
 """
@@ -6,15 +6,25 @@ Knows no files and prints nothing. The commands' own thread.
 from __future__ import annotations
 
 import datetime
+import random
 import time
 import uuid
 from collections.abc import Callable
 from typing import Final
 
-from hostward.cli.lookup import missing, stored
+from hostward.cli.lookup import SYNTHETIC, missing, stored
 from hostward.cli.manifests import Manifest
 from hostward.convert.defaults import filled, merged
-from hostward.datastore.store import AlreadyExistsError, ConflictError, Found, NotFoundError, Store, StoreError
+from hostward.datastore.store import (
+    AlreadyExistsError,
+    BrokenError,
+    ConflictError,
+    Document,
+    Found,
+    NotFoundError,
+    Store,
+    StoreError,
+)
 from hostward.model.keys import ResourceKey
 from hostward.model.names import POLICY_KINDS
 from hostward.model.resources import BUILT_IN_TIERS, DEFAULT_ALLOW_PROFILE
@@ -46,47 +56,124 @@ def check_writable(operation: str, key: ResourceKey) -> None:
 def apply(store: Store, manifest: Manifest, say: Say) -> None:
     """Creates the resource of a manifest, or updates the stored one, under whatever name an older release stored it.
 
-    Without a resourceVersion in the manifest a lost race is repeated, up to 5 times, and `say` is told; with one it is an error
-    (C.3). Raises StoreError.
+    A value that can't be read is replaced. Without a resourceVersion in the manifest a lost race is repeated, up to 5 times,
+    and `say` is told; with one it is an error (C.3). Raises StoreError.
     """
     check_writable("apply", manifest.key)
     wanted = filled(manifest.document)
+    given = _given(manifest)
+
+    def attempt() -> None:
+        found = _current(store, manifest.key, say)
+        if found is None:
+            _require_tier(store, wanted)
+            store.create(manifest.key, wanted)
+        else:
+            _update(store, found, wanted, given)
+
+    _repeated(manifest.key, attempt, say, once=bool(given))
+
+
+def create(store: Store, manifest: Manifest, say: Say) -> None:  # noqa: ARG001 # the same shape as apply and replace
+    """Creates the resource of a manifest. Raises AlreadyExistsError, also for one that an older release stored; StoreError."""
+    check_writable("create", manifest.key)
+    if given := _given(manifest):
+        raise NotSupportedError(
+            f"{manifest.key}: error with field Metadata.ResourceVersion = '{given}' "
+            "(field must not be set for a Create request)"
+        )
+    wanted = filled(manifest.document)
+    try:
+        there = stored(store, manifest.key) is not None
+        if not there:
+            _require_tier(store, wanted)
+            store.create(manifest.key, wanted)
+    except (AlreadyExistsError, BrokenError):
+        there = True
+    if there:
+        raise AlreadyExistsError(f"resource already exists: {manifest.key} with error: <nil>")
+
+
+def replace(store: Store, manifest: Manifest, say: Say) -> None:
+    """Updates the stored resource of a manifest; as `apply`, but raises NotFoundError where there is none."""
+    check_writable("replace", manifest.key)
+    wanted = filled(manifest.document)
+    given = _given(manifest)
+
+    def attempt() -> None:
+        found = _current(store, manifest.key, say)
+        if found is None:
+            raise _AbsentError(str(missing(manifest.key)))
+        _update(store, found, wanted, given)
+
+    _repeated(manifest.key, attempt, say, once=bool(given))
+
+
+def edit(store: Store, find: Callable[[], Found], change: Callable[[Found], Document], verb: str, say: Say) -> ResourceKey:
+    """Reads a resource and writes what `change` makes of it, again after a lost race; its key. Raises StoreError."""
+    key: list[ResourceKey] = []
+
+    def attempt() -> None:
+        found = find()
+        key[:] = [found.key]
+        check_writable(verb, found.key)
+        if found.revision == SYNTHETIC:
+            raise NotSupportedError(f"{found.key} is built in and not stored; apply it first to change it")
+        changed = change(found)
+        if changed != found.document:
+            store.update(found.key, changed, found.revision)
+
+    _repeated(None, attempt, say, once=False)
+    return key[0]
+
+
+def _given(manifest: Manifest) -> str:
     given = manifest.document["metadata"].get("resourceVersion")
-    for attempt in range(1, TRIES + 1):
-        found = stored(store, manifest.key)
+    return str(given) if given else ""
+
+
+def _current(store: Store, key: ResourceKey, say: Say) -> Found | None:
+    try:
+        return stored(store, key)
+    except BrokenError as broken:
+        say(f"{broken.key}: what was stored there could not be read and is replaced")
+        return Found(broken.key, {}, broken.revision)
+
+
+def _update(store: Store, found: Found, wanted: Document, given: str) -> None:
+    if given and int(given) != found.revision:
+        raise _stale(found, given)
+    store.update(found.key, merged(wanted, found.document, str(uuid.uuid4()), now()), found.revision)
+
+
+def _repeated(key: ResourceKey | None, attempt: Callable[[], None], say: Say, *, once: bool) -> None:
+    """Tries up to 5 times, if allowed: what somebody else changed meanwhile is read again."""
+    for number in range(1, TRIES + 1):
         try:
-            if found is None:
-                _require_tier(store, wanted)
-                store.create(manifest.key, wanted)
-            else:
-                if given and int(given) != found.revision:
-                    raise _stale(found, given)
-                store.update(found.key, merged(wanted, found.document, str(uuid.uuid4()), _now()), found.revision)
+            attempt()
         except (AlreadyExistsError, ConflictError, NotFoundError) as error:
-            if given or _is_final(error) or attempt == TRIES:
+            lost = isinstance(error, AlreadyExistsError | ConflictError) or key is not None
+            if once or not lost or isinstance(error, _AbsentError) or number == TRIES:
                 raise
-            say(f"{manifest.key} was changed by somebody else at the same time; trying again ({attempt + 1} of {TRIES})")
-            time.sleep(_PAUSE)
+            what = key or "the resource"
+            say(f"{what} was changed by somebody else at the same time; trying again ({number + 1} of {TRIES})")
+            time.sleep(random.uniform(0.5, 1.5) * _PAUSE)  # noqa: S311 # spreads writers that collide; no secret
         else:
             return
 
 
-class _MissingTierError(NotFoundError):
-    """The tier of a policy is not there; no race that was lost."""
+class _AbsentError(NotFoundError):
+    """What is needed is not there; no race that was lost."""
 
 
-def _is_final(error: StoreError) -> bool:
-    return isinstance(error, _MissingTierError)
-
-
-def _require_tier(store: Store, document: dict[str, object]) -> None:
+def _require_tier(store: Store, document: Document) -> None:
     """A policy is created only in a tier that is there (A.10); an update is not held up by it."""
     spec = document["spec"]
-    if document["kind"] not in POLICY_KINDS or not isinstance(spec, dict) or spec["tier"] in BUILT_IN_TIERS:
+    if document["kind"] not in POLICY_KINDS or spec["tier"] in BUILT_IN_TIERS:
         return
     key = ResourceKey("Tier", "", spec["tier"])
     if stored(store, key) is None:
-        raise _MissingTierError(str(missing(key)))
+        raise _AbsentError(str(missing(key)))
 
 
 def _stale(found: Found, given: str) -> ConflictError:
@@ -96,7 +183,8 @@ def _stale(found: Found, given: str) -> ConflictError:
     )
 
 
-def _now() -> str:
+def now() -> str:
+    """This second as creationTimestamp has it."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

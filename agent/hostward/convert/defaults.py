@@ -147,3 +147,15 @@ def shown(key: ResourceKey, name: str, document: Mapping[str, Any], revision: st
     if revision:
         meta["resourceVersion"] = revision
     return copy | {"metadata": meta}
+
+
+_OF_ONE_CLUSTER: Final = (
+    *("uid", "resourceVersion", "creationTimestamp", "generation", "selfLink"),
+    *("deletionTimestamp", "deletionGracePeriodSeconds", "managedFields", "ownerReferences"),
+)
+
+
+def exported(document: Mapping[str, Any]) -> Document:
+    """A shown document without what only its own cluster knows, so that it can be written to another one."""
+    meta = {name: value for name, value in _metadata(document).items() if name not in _OF_ONE_CLUSTER}
+    return {**document, "metadata": meta}

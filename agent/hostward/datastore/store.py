@@ -39,11 +39,19 @@ class ConflictError(StoreError):
     """Somebody else changed the resource since it was read."""
 
 
+class BrokenError(StoreError):
+    """What is stored under a key is no JSON object. `revision` is the one that a write in its place must name."""
+
+    def __init__(self, key: ResourceKey, revision: int) -> None:
+        super().__init__(f"{key}: the stored value is not a JSON object")
+        self.key, self.revision = key, revision
+
+
 class Store(Protocol):
     """Reads and transactional writes of documents. Every call may raise StoreError."""
 
     def get(self, key: ResourceKey) -> Found:
-        """The resource under exactly this key; NotFoundError."""
+        """The resource under exactly this key; NotFoundError, BrokenError."""
 
     def list(self, kind: str, namespace: str = "") -> tuple[int, list[Found]]:
         """All resources of a kind, sorted by key, and the revision of the whole list. Broken JSON is left out."""
@@ -56,6 +64,9 @@ class Store(Protocol):
 
     def delete(self, key: ResourceKey, revision: int | None = None) -> None:
         """Removes a resource, if given only while it still has `revision`. ConflictError, NotFoundError."""
+
+    def peers(self) -> tuple[tuple[str, int], ...]:
+        """The store's own addresses and ports, as IP texts; () for one without a server. Names are looked up first."""
 
     def close(self) -> None:
         """Lets go of connections."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from hostward.convert import defaults, v1, validate
+from hostward.convert import defaults, v1, validate, workload_names
 from hostward.datastore.documents import Parsed, Source, objects
 from hostward.datastore.yaml12 import RawDocument, read
 from hostward.model.keys import API_VERSION, KINDS, ResourceKey
@@ -74,7 +74,7 @@ def interpret(content: bytes, file: str) -> Manifest:
     for index, raw in enumerate(raws):
         for parsed in objects(raw):
             try:
-                document = _v3(parsed)
+                document = workload_names.named(_v3(parsed))
             except v1.V1Error as error:
                 unknown += [f"{parsed.source.where(one.path)}: {one}" for one in error.problems]
                 continue

@@ -134,6 +134,10 @@ class DirStore:
             else:
                 self._write(name, text)
 
+    def peers(self) -> tuple[tuple[str, int], ...]:
+        """None: no server is needed."""
+        return ()
+
     def close(self) -> None:
         """Nothing is held between calls."""
 

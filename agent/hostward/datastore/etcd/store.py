@@ -20,7 +20,7 @@ from hostward.datastore.etcd.addresses import Addresses
 from hostward.datastore.etcd.client import Client
 from hostward.datastore.etcd.errors import EtcdError, Trouble
 from hostward.datastore.etcd.pages import PAGE, pages
-from hostward.datastore.store import AlreadyExistsError, ConflictError, Document, Found, NotFoundError, StoreError
+from hostward.datastore.store import AlreadyExistsError, BrokenError, ConflictError, Document, Found, NotFoundError, StoreError
 from hostward.model import keys
 from hostward.model.keys import ResourceKey
 
@@ -86,14 +86,14 @@ class EtcdStore:
         return request(self._connected())
 
     def get(self, key: ResourceKey) -> Found:
-        """The resource under exactly this key; NotFoundError, and StoreError for a value that is no JSON object."""
+        """The resource under exactly this key; NotFoundError, and BrokenError for a value that is no JSON object."""
         path = keys.path(key).encode()
         response = self._ask(lambda client: client.range(etcdrpc.RangeRequest(key=path)), repeatable=True)
         if not response.kvs:
             raise _missing(key)
         document = _document(response.kvs[0].value)
         if document is None:
-            raise StoreError(f"{key}: the stored value is not a JSON object")
+            raise BrokenError(key, response.kvs[0].mod_revision)
         return Found(key, document, response.kvs[0].mod_revision)
 
     def list(self, kind: str, namespace: str = "") -> tuple[int, list[Found]]:
@@ -142,6 +142,11 @@ class EtcdStore:
             _expect(response, key, revision)
         elif not response.responses[0].response_delete_range.deleted:
             raise _missing(key)
+
+    def peers(self) -> tuple[tuple[str, int], ...]:
+        """Addresses and ports of the endpoints."""
+        self._connected()
+        return self._addresses.all()
 
     def close(self) -> None:
         """Lets go of the connection; another request makes a new one."""
