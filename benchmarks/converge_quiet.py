@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 
 from tests.lab.agent import Agent
@@ -19,6 +20,7 @@ from benchmarks.floor import KEY, Floor
 from benchmarks.found import Found
 
 BLOCKS = 12  # in each repetition; a block has an opening and a closing of each competitor
+SMALL = 100  # policies up to which there are twice as many blocks: a change takes little more than the time between datagrams
 PAUSE = 0.03  # seconds of quiet after a change
 AGENT, FLOOR, CONTROL = "agent", "floor", "floor again"
 
@@ -50,10 +52,10 @@ def measure(bed: Bed, agent: Agent, found: Found) -> None:
             by_agent(opened=opened)
             by_floor(opened=opened)
         lines = len(agent.log_lines("applied"))
-        for block in range(BLOCKS):
-            order = [AGENT, FLOOR, CONTROL] if block % 2 else [CONTROL, FLOOR, AGENT]
+        orders = list(permutations(by))
+        for block in range(BLOCKS if bed.policies > SMALL else 2 * BLOCKS):
             seconds: dict[tuple[str, str], float] = {}
-            for who in order:
+            for who in orders[block % len(orders)]:
                 for direction, opened in (("open", True), ("close", False)):
                     seconds[who, direction] = by[who](opened=opened)
                     time.sleep(PAUSE)
