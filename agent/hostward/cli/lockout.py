@@ -32,7 +32,7 @@ _DECIDING: Final = ("HostEndpoint", "GlobalNetworkPolicy", "Tier", "Profile", "F
 
 
 def warn(store: Store, after: Mapping[ResourceKey, Document | None], say: Say) -> None:
-    """Tells `say` what would be lost when these resources are as they are given here, in their stored form; None means deleted."""
+    """Tells `say` what would be lost when these resources are stored so; None means deleted."""
     if not any(key.kind in _DECIDING for key in after):
         return
     try:

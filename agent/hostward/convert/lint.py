@@ -169,5 +169,5 @@ def _endpoints(documents: Sequence[tuple[ResourceKey, Document]]) -> Iterator[Wa
             yield Warned(
                 index,
                 "metadata.labels",
-                "no policy in these files selects this endpoint: only failsafe ports are open there unless policies elsewhere do",
+                "no policy in these files selects this endpoint: only failsafe ports are open there unless others do",
             )
