@@ -74,7 +74,7 @@ class Shapes:
             d.endpoint_key("public"): d.endpoint("public", "eth1"),
             d.endpoint_key("private"): d.endpoint("private", "eth0"),
             d.tier_key("default"): d.tier("default", 1000000),
-            d.tier_key("gate"): d.tier("gate", 100),
+            d.tier_key("gate"): d.tier("gate", 100, "Pass"),
         }
         # The label moves with every state, so that a selector and the set that it finds change together.
         labels = {"side": "client", "drawn": f"no{self.label}"}
@@ -108,8 +108,8 @@ class Shapes:
         if means in ("rest", "end-of-tier"):
             return {}
         if means == "tier":
-            rules = [d.to_ports(action, inner), {"action": "Pass"}]
-            return {d.policy_key(name, "gate"): d.policy(name, order, rules, tier="gate")}
+            # No Pass rule at its end: it would skip what the tier says of other classes. The tier itself passes on.
+            return {d.policy_key(name, "gate"): d.policy(name, order, [d.to_ports(action, inner)], tier="gate")}
         rules, flags = kinds[means]
         document = d.policy(name, order, rules)
         document["spec"] |= flags

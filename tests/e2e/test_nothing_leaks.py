@@ -123,12 +123,14 @@ def judge(reports: dict[str, ClassReport], disturbance: Disturbance) -> None:
     denied = {traffic.name for traffic in TRAFFIC if not traffic.allowed}
     sent = reports["failsafe v4"].sent
     print(f"{sent} sent per class, {disturbance.kills} kills, {disturbance.midway} of them midway")
+    faults = []
     for name, report in reports.items():
-        if name.split(" ")[0] in denied:
+        if name.split(" ")[0] in denied and report.arrived:
             leaks = sorted(report.arrived)
-            assert not leaks, f"{name}: {len(leaks)} of {sent} leaked, the first: {leaks[:10]}"
-        else:
-            assert not report.lost, f"{name}: {len(report.lost)} of {sent} lost, the first: {report.lost[:10]}"
+            faults.append(f"{name}: {len(leaks)} leaked, the first: {leaks[:10]}")
+        elif name.split(" ")[0] not in denied and report.lost:
+            faults.append(f"{name}: {len(report.lost)} lost, the first: {report.lost[:10]}")
+    assert not faults, f"of {sent} of each: {faults}"
     assert disturbance.midway, "no kill came while a change was under way"
     drawn = {(name, means) for state in disturbance.shapes.log for name, means in state.items()}
     assert len(drawn) > 30, f"too few means were drawn to say anything: {sorted(drawn)}"
