@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
+from statistics import fmean
 
 from tests.lab.agent import Agent
 
@@ -23,6 +24,7 @@ BLOCKS = 12  # in each repetition; a block has an opening and a closing of each 
 SMALL = 100  # policies up to which there are twice as many blocks: a change takes little more than the time between datagrams
 PAUSE = 0.03  # seconds of quiet after a change
 AGENT, FLOOR, CONTROL = "agent", "floor", "floor again"
+AGENT_CPU, FLOOR_CPU = "agent: CPU of a change", "floor: CPU of a change"
 
 
 def measure(bed: Bed, agent: Agent, found: Found) -> None:
@@ -33,18 +35,23 @@ def measure(bed: Bed, agent: Agent, found: Found) -> None:
         found.other[f"rules in IPv{family} tables"].append(sum(line.startswith("-A") for line in text.splitlines()))
     found.other["sets"].append(held[2].count("create "))
     children = _children(agent)
+    used: list[float] = []  # in ticks of 10 ms: only their mean says something
     with Floor(bed.twin, bed.etcd.port, agent.home / "twin.lock") as floor:
 
         def by_agent(*, opened: bool) -> float:
             key, document = workload.changed_policy(bed.policies, opened=opened)
             value = json.dumps(document).encode()
+            before = agent.cpu_seconds()
             began, met = bed.worker_flow.time(lambda: _noted(bed, key, value), opens=opened)
             agent.wait_applied(bed.revision)
+            used.append(agent.cpu_seconds() - before)
             return met - began
 
         def by_floor(*, opened: bool) -> float:
             began, met = bed.twin_flow.time(lambda: bed.put(KEY, b"open" if opened else b"closed"), opens=opened)
-            found.times["floor: two commits and read-backs"].append(floor.done() * 1000)
+            took, cpu = floor.done()
+            found.times["floor: two commits and read-backs"].append(took * 1000)
+            found.times[FLOOR_CPU].append(cpu * 1000)
             return met - began
 
         by: dict[str, Callable[..., float]] = {AGENT: by_agent, FLOOR: by_floor, CONTROL: by_floor}
@@ -61,6 +68,7 @@ def measure(bed: Bed, agent: Agent, found: Found) -> None:
                     time.sleep(PAUSE)
             for key, value in seconds.items():
                 found.times[" ".join(key)].append(value * 1000)
+    found.times[AGENT_CPU].append(fmean(used) * 1000)
     for line in agent.log_lines("applied")[lines:]:
         found.times["agent: batch taken to applied"].append(line["seconds"] * 1000)
         for name in ("commits", "rules_written", "set_changes"):

@@ -47,13 +47,14 @@ class Floor:
             self.close()
             raise RuntimeError("the floor program did not start; its stderr says why")
 
-    def done(self) -> float:
-        """Waits for one change; the seconds that its commits and read-backs took."""
+    def done(self) -> tuple[float, float]:
+        """Waits for one change; the seconds that its commits and read-backs took, and the CPU seconds of all of it."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the floor program ended; its stderr says why")
-        return float(line)
+        took, used = map(float, line.split())
+        return took, used
 
     def close(self) -> None:
         """Ends the program."""
@@ -118,13 +119,15 @@ def main(port: int, lock_path: Path) -> None:
     """Follows the key: `open` or `closed`."""
     rules = {(opened, family): _rule(opened=opened, family=family) for opened in (True, False) for family in FAMILIES}
     lock = XtablesLock(lock_path, 10.0)
+    used = time.process_time()
     for value in _events(port):
         began = time.perf_counter()
         opened = value == b"open"
         with lock.held():
             for family in FAMILIES:
                 _write(TableId(family, "filter"), *rules[opened, family], opened=opened)
-        print(time.perf_counter() - began, flush=True)
+        took, before, used = time.perf_counter() - began, used, time.process_time()
+        print(took, used - before, flush=True)
 
 
 if __name__ == "__main__":

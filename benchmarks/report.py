@@ -1,7 +1,8 @@
 """Ratios out of what repetitions found, for machines as JSON lines and for people as tables. Pure.
 
-A ratio is of medians within a repetition; given are the least, the median and the largest over all repetitions. The control is
-the floor held against itself: when that isn't near 1, the machine was too busy and the run is void.
+A ratio is the median, within a repetition, of the ratios of what was measured in the same block, when the machine was about
+equally busy; given are the least, the median and the largest over all repetitions. The control is the floor held against
+itself: when that isn't near 1, the machine was too busy and the run is void.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ _AGENT, _FLOOR, _CONTROL = converge_quiet.AGENT, converge_quiet.FLOOR, converge_
 Pairs = dict[str, tuple[str, str]]
 """The two times that each ratio is of."""
 RATIOS: dict[str, Pairs] = {
-    "converge_quiet": {f"{way}: agent / floor": (f"{_AGENT} {way}", f"{_FLOOR} {way}") for way in ("open", "close")},
+    "converge_quiet": {
+        **{f"{way}: agent / floor": (f"{_AGENT} {way}", f"{_FLOOR} {way}") for way in ("open", "close")},
+        "CPU of a change: agent / floor": (converge_quiet.AGENT_CPU, converge_quiet.FLOOR_CPU),
+    },
     "cold_start": {
         "in sync / floor": (cold_start.AGENT, cold_start.FLOOR),
         "enforced / floor": (cold_start.ENFORCED, cold_start.FLOOR),
@@ -31,6 +35,13 @@ CONTROLS: dict[str, Pairs] = {
 }
 PARTS = ("alone: importing", "alone: reading and decoding")
 APART = "in sync without imports, reading and decoding / floor"
+
+
+def _pairs(one: Found, a: str, b: str) -> list[float]:
+    """Ratios of what was measured in the same block; of medians where there aren't as many of both."""
+    if len(one.times[a]) == len(one.times[b]):
+        return [first / second for first, second in zip(one.times[a], one.times[b], strict=True)]
+    return [median(one.times[a]) / median(one.times[b])]
 
 
 @dataclass(frozen=True)
@@ -50,15 +61,18 @@ class Result:
         for one in self.repetitions:
             took = {name: median(values) for name, values in one.times.items()}
             for name, (a, b) in RATIOS[self.bench].items():
-                found.setdefault(name, []).append(took[a] / took[b])
+                found.setdefault(name, []).append(median(_pairs(one, a, b)))
             if self.bench == "cold_start":
                 rest = took[cold_start.AGENT] - sum(took[part] for part in PARTS)
                 found.setdefault(APART, []).append(rest / took[cold_start.FLOOR])
         return {name: [round(value, 2) for value in (min(r), median(r), max(r))] for name, r in found.items()}
 
     def controls(self) -> dict[str, float]:
-        """The floor held against itself, by the medians of all repetitions."""
-        return {name: round(median(self._all(a)) / median(self._all(b)), 3) for name, (a, b) in CONTROLS[self.bench].items()}
+        """The floor held against itself, over all repetitions."""
+        return {
+            name: round(median(ratio for one in self.repetitions for ratio in _pairs(one, a, b)), 3)
+            for name, (a, b) in CONTROLS[self.bench].items()
+        }
 
     @property
     def void(self) -> bool:

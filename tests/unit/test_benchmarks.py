@@ -32,11 +32,19 @@ def converge(agent: float, floor: float, control: float) -> Found:
     )
 
 
-def test_ratios_are_of_medians_and_within_a_repetition() -> None:
+def test_ratios_are_of_the_same_block_and_the_same_repetition() -> None:
     result = Result("converge_quiet", 10, [converge(20, 10, 10), converge(60, 20, 20), converge(40, 10, 10)])
-    assert result.ratios() == {f"{way}: agent / floor": [2.0, 3.0, 4.0] for way in ("open", "close")}
+    assert {ratio: found for ratio, found in result.ratios().items() if "CPU" not in ratio} == {
+        f"{way}: agent / floor": [2.0, 3.0, 4.0] for way in ("open", "close")
+    }
+    assert result.ratios()["CPU of a change: agent / floor"] == [2.0, 3.0, 4.0]
     assert not result.void
     assert "VOID" not in result.text()
+    drifting = Found(
+        {name: [value * busy for busy in (1, 2, 4, 9)] for name, (value, *_) in converge(20, 10, 10).times.items()}, {}
+    )
+    drifting.times[f"{converge_quiet.AGENT} open"][3] = 1.0
+    assert Result("converge_quiet", 10, [drifting]).ratios()["open: agent / floor"] == [2.0, 2.0, 2.0]
     assert result.other() == {"commits": [2]}
 
 
