@@ -29,7 +29,7 @@ from hostward.dataplane.xtables.selftest import self_test
 from hostward.datastore.connection import open_feed
 from hostward.datastore.store import StoreError
 from hostward.engine.intake import Intake
-from hostward.engine.loop import Loop
+from hostward.engine.loop import Loop, settings_at_start
 from hostward.engine.mailbox import Mailbox
 from hostward.engine.memory import Memory
 from hostward.engine.telling import Teller
@@ -75,7 +75,7 @@ class SettingsTold:
             for notice in resolved.notices:
                 if notice not in self._told:
                     log.warning("settings", notice=notice)
-            self._told.update(resolved.notices)
+            self._told = set(resolved.notices)
             self._last = ((node, default), resolved.settings)
         return self._last[1]
 
@@ -116,7 +116,8 @@ def run(sources: Sources) -> int:
     first = sources.resolve()
     settings = first.settings
     writer = logs.configure(settings.log_severity_screen, settings.log_format)
-    secrets.hide(sources.environ.get("ETCD_PASSWORD", ""))
+    for name in ("ETCD_PASSWORD", "CALICO_ETCD_PASSWORD"):
+        secrets.hide(sources.environ.get(name, ""))
     try:
         for error in first.errors:
             log.error("bad setting", error=error)
@@ -141,16 +142,17 @@ def _run(sources: Sources, settings: Settings) -> int:
     try:
         lock = AgentLock(settings.state_dir)
         feed = open_feed(sources.datastore, sources.environ, cache=state / "manifests.cache")
+        memory = Memory(state)
+        directory = sources.datastore.startswith("dir:")
+        intake = Intake(memory, accepted_guid=settings.cluster_guid, always_ready=directory)
+        told = SettingsTold(sources)
+        settings = settings_at_start(told, intake)
         kernel = LinuxKernel(Path(settings.iptables_lock_file_path), settings.iptables_lock_timeout)
-
     except (AgentRunsError, OSError, StoreError, KernelError) as error:
         log.error("the agent can't start", error=str(error))
         return 1
     threads = Threads()
     mailbox = Mailbox()
-    memory = Memory(state)
-    directory = sources.datastore.startswith("dir:")
-    intake = Intake(memory, accepted_guid=settings.cluster_guid, always_ready=directory)
     metrics = Metrics(
         version=hostward.__version__,
         node=settings.node_name,
@@ -160,7 +162,7 @@ def _run(sources: Sources, settings: Settings) -> int:
     )
     health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
     teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
-    loop = Loop(kernel, mailbox, intake, teller, settings_of=SettingsTold(sources), peers=feed.peers)
+    loop = Loop(kernel, mailbox, intake, teller, settings_of=told, peers=feed.peers)
     links = LinkWatcher(refresh_interval=settings.interface_refresh_interval or float("inf"))
     servers = [server for server in (health_server(settings, health), metrics_server(settings, metrics)) if server is not None]
 
@@ -172,6 +174,8 @@ def _run(sources: Sources, settings: Settings) -> int:
     threads.start("links", lambda stop: links.run(mailbox.links, stop))
     threads.start("feed", lambda stop: feed.run(mailbox, stop))
     threads.start("engine", lambda stop: _enforce(loop, threads, stop))
+    if kernel.families() == (4,):
+        log.warning("this kernel speaks no IPv6: only IPv4 is guarded")
     if other := foreign_backend_in_use():
         log.warning(other)
     while not threads.stop.wait(3600):

@@ -94,6 +94,8 @@ class Engine:
                         for name in value.profiles:
                             holders = self._with_profile.setdefault(name, set())
                             (holders.add if value is new else holders.discard)(key)
+                            if not holders:
+                                del self._with_profile[name]
                     case NetworkSet():
                         changes.labelled.add(key)
             match old:

@@ -26,7 +26,7 @@ from hostward.dataplane.kernel import (
 from hostward.dataplane.refusals import KERNEL_CHAINS, kernel_chain_refusals, rule_refusals, structure_refusals
 from hostward.model import nets
 from hostward.render.evaluate import FilterState
-from hostward.render.ruleset import FAMILIES, MAX_SET_NAME, TABLES, IPSet, Jump, Rule, TableId, is_own_chain, is_own_set
+from hostward.render.ruleset import FAMILIES, MAX_SET_NAME, TABLES, Family, IPSet, Jump, Rule, TableId, is_own_chain, is_own_set
 
 
 class KilledError(Exception):
@@ -49,6 +49,7 @@ class FakeKernel:
 
     `changes` counts the changes that packets could tell apart. `kill_after`: so many of them are made, then KilledError.
     `on_change` is called after each. `refuse` may return an error for a step, which then does nothing.
+    `spoken` are the families that it has, `unreadable` the tables that it lacks.
     """
 
     def __init__(self) -> None:
@@ -63,11 +64,17 @@ class FakeKernel:
         self.kill_after: int | None = None
         self.on_change: Callable[[], None] | None = None
         self.refuse: Callable[[Step], KernelError | None] | None = None
+        self.spoken: tuple[Family, ...] = FAMILIES
+        self.unreadable: set[TableId] = set()
         self._learnt: dict[TableId, set[Rule]] = {where: set() for where in tables}
         self._seen: dict[TableId, object] = {}
         self._locked = False
 
     # --- reading -------------------------------------------------------------------------------------------------------
+    def families(self) -> tuple[Family, ...]:
+        """What a test says."""
+        return self.spoken
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the lock. Raises KernelError when it is held, as another process's would be."""
@@ -91,6 +98,7 @@ class FakeKernel:
     def read_table(self, table: TableId) -> ActualTable:
         """The present content; our rules that weren't learnt are `Unknown`, as all foreign ones are."""
         known = self._learnt[table]
+        self._require_family(table)
 
         def read(chain: Stored) -> ActualChain:
             return tuple(rule if isinstance(rule, Rule) and rule in known else _opaque(rule) for rule in chain)
@@ -114,7 +122,12 @@ class FakeKernel:
 
     def changed(self, table: TableId) -> bool:
         """Whether a test tampered with the table since it was last read or committed."""
+        self._require_family(table)
         return self._seen.get(table) != self._content(table)
+
+    def _require_family(self, table: TableId) -> None:
+        if table.family not in self.spoken or table in self.unreadable:
+            raise KernelError(f"cannot read table {table}: Protocol not available")
 
     def _content(self, table: TableId) -> tuple[dict[str, Stored], dict[str, Stored]]:
         return dict(self.chains[table]), dict(self.builtins[table])

@@ -107,6 +107,9 @@ class KernelError(Exception):
 class Kernel(Protocol):
     """Reads and edits of the packet filter. Every call may raise KernelError."""
 
+    def families(self) -> tuple[Family, ...]:
+        """The IP versions that the kernel speaks. Of others there are no packets, and no tables to be read."""
+
     def lock(self) -> AbstractContextManager[None]:
         """Holds the xtables lock: between a read and the edit that relies on it nobody else writes."""
 

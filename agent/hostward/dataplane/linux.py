@@ -5,6 +5,8 @@ Only the engine thread calls it, in the network namespace that this thread is in
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 from hostward.dataplane.ipsets import IPSets
 from hostward.dataplane.kernel import ActualSet, ActualTable, Step, TableEdit
 from hostward.dataplane.xtables.tables import XTables
-from hostward.render.ruleset import Rule, TableId
+from hostward.render.ruleset import FAMILIES, Family, Rule, TableId
 
 
 class LinuxKernel:
@@ -22,6 +24,15 @@ class LinuxKernel:
         self._tables = XTables(lock_path, lock_timeout)
         self._sets = IPSets()
         self._left: dict[TableId, bytes] = {}
+
+    def families(self) -> tuple[Family, ...]:
+        """IPv4, and IPv6 unless the kernel was built or started without it (`ipv6.disable=1`)."""
+        try:
+            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+        except OSError as error:
+            if error.errno == errno.EAFNOSUPPORT:
+                return (4,)
+        return FAMILIES
 
     def lock(self) -> AbstractContextManager[None]:
         """Holds the xtables lock."""

@@ -32,13 +32,13 @@ _ENTRANCE_PATHS: Final = (
 )
 
 
-def plan(actual: ActualState, desired: Ruleset, marks: Marks) -> tuple[Step, ...]:
-    """The steps from actual to desired, to be applied in order; empty when nothing differs.
+def plan(actual: ActualState, desired: Ruleset, marks: Marks, families: Iterable[Family] = FAMILIES) -> tuple[Step, ...]:
+    """The steps from actual to desired of these families, to be applied in order; empty when nothing differs.
 
     `actual` must have been read with `vocabulary(desired, marks)` learnt. An empty `Ruleset` means: remove all that is ours.
     A step that the kernel refuses leaves a state from which a new plan goes on.
     """
-    return tuple(step for family in FAMILIES for step in _family_plan(actual, desired, family, marks))
+    return tuple(step for family in families for step in _family_plan(actual, desired, family, marks))
 
 
 def landmarks(desired: Ruleset, marks: Marks) -> dict[TableId, list[Rule]]:

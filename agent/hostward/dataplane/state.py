@@ -20,7 +20,7 @@ from hostward.dataplane.kernel import (
     Unknown,
     UpdateSet,
 )
-from hostward.render.ruleset import Family, Hook, IPSet, Rule, Table, TableId
+from hostward.render.ruleset import Family, Hook, IPSet, Rule, Ruleset, Table, TableId
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,12 @@ class ActualState:
     def family_sets(self, family: Family) -> dict[str, ActualSet]:
         """Our sets of one family."""
         return {name: found for name, found in self.sets.items() if found.family == family}
+
+
+def of_family(desired: Ruleset, family: Family) -> Ruleset:
+    """What is desired of one family."""
+    tables = {where: table for where, table in desired.tables.items() if where.family == family}
+    return Ruleset(tables, {name: wanted for name, wanted in desired.sets.items() if wanted.family == family})
 
 
 def is_own(rule: Rule | Unknown) -> bool:

@@ -7,28 +7,32 @@ write happens under one hold of the xtables lock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from hostward.dataplane.kernel import ActualSet, ActualTable, Kernel, KernelError, TableEdit
+from hostward.dataplane.kernel import ActualSet, ActualTable, DestroySet, Kernel, KernelError, TableEdit
 from hostward.dataplane.plan import ActualState, plan, rules_of, vocabulary
-from hostward.dataplane.state import after, is_own
+from hostward.dataplane.state import after, is_own, of_family
 from hostward.render.marks import Marks
-from hostward.render.ruleset import FAMILIES, TABLES, Family, Ruleset, TableId
+from hostward.render.ruleset import TABLES, Family, IPSet, Ruleset, Table, TableId
 
 ATTEMPTS = 10
-ALL_TABLES = tuple(TableId(family, table) for family in FAMILIES for table in TABLES)
+Parts = dict[Family, tuple[Ruleset, Marks]]
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What one apply did. `written_rules` counts the rules of written chains; `tables`, `sets`: what others had changed."""
+    """What one apply did. `written_rules` counts the rules of written chains; `tables`, `sets`: what others had changed.
+
+    `left`: sets that nothing of ours names but that the kernel doesn't let go, and why. They change no packet's fate.
+    """
 
     commits: int = 0
     set_steps: int = 0
     written_rules: int = 0
     tables: Counter[TableId] = field(default_factory=Counter)
     sets: Counter[Family] = field(default_factory=Counter)
+    left: dict[str, str] = field(default_factory=dict)
 
     @property
     def repaired(self) -> bool:
@@ -37,11 +41,11 @@ class Outcome:
 
 
 class Applier:
-    """Remembers what it left in the kernel. `desired` is the last ruleset that is wholly there, None before the first."""
+    """Remembers what it left in the kernel. `desired` is what was last wholly there of each family, None before the first."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.desired: Ruleset | None = None
-        self._marks: Marks | None = None
+        self._there: Parts = {}
         self._kernel = kernel
         self._tables: dict[TableId, ActualTable] = {}
         self._sets: Mapping[str, ActualSet] | None = None
@@ -52,37 +56,61 @@ class Applier:
 
         A lock that somebody keeps is no lost race: it was waited for already, and is the caller's to report.
         """
+        return self._bring({family: (of_family(desired, family), marks) for family in self._kernel.families()})
+
+    def repair(self) -> Outcome:
+        """Puts back what others changed of what was wholly there. Raises KernelError as `bring` does."""
+        return self._bring(dict(self._there))
+
+    def forget(self) -> None:
+        """Trusts nothing that was remembered: the next apply reads everything."""
+        self._tables.clear()
+        self._sets = None
+        self._left_sets = {}
+
+    def _bring(self, parts: Parts) -> Outcome:
         outcome = Outcome()
         for attempt in range(ATTEMPTS):
             locked = False
             try:
                 with self._kernel.lock():
                     locked = True
-                    self._refresh(desired, marks, outcome)
-                    self._carry_out(desired, marks, outcome)
+                    self._refresh_sets(outcome)
+                    self._bring_families(parts, outcome)
             except KernelError as error:
                 self.forget()
                 if not locked or not error.retry or attempt == ATTEMPTS - 1:
                     raise
             else:
-                self.desired, self._marks = desired, marks
                 break
         return outcome
 
-    def repair(self) -> Outcome:
-        """Puts back what others changed of the last ruleset that was wholly there. Raises KernelError as `bring` does."""
-        if self.desired is None or self._marks is None:
-            return Outcome()
-        return self.bring(self.desired, self._marks)
+    def _bring_families(self, parts: Parts, outcome: Outcome) -> None:
+        """Each family by itself: no packet meets both, and what the kernel refuses of one doesn't hold up the other."""
+        refusals = []
+        for family, (part, marks) in parts.items():
+            try:
+                self._refresh_tables(family, part, marks, outcome)
+            except KernelError as error:
+                # Where tables can't be read, nothing of ours can be in the way of a family that nothing is wanted of.
+                if part.tables or not any(wanted.tables for wanted, _ in parts.values()):
+                    refusals.append(error)
+                continue
+            try:
+                self._carry_out(family, part, marks, outcome)
+            except KernelError as error:
+                refusals.append(error)
+                continue
+            self._there[family] = (part, marks)
+            self.desired = _whole(part for part, _ in self._there.values())
+        if refusals:
+            text = "; ".join(map(str, refusals))
+            raise KernelError(text, step=refusals[0].step, retry=any(error.retry for error in refusals)) from refusals[0]
 
-    def forget(self) -> None:
-        """Trusts nothing that was remembered: the next apply reads everything."""
-        self._tables.clear()
-        self._sets = None
-
-    def _refresh(self, desired: Ruleset, marks: Marks, outcome: Outcome) -> None:
-        """Reads what isn't known, or is no longer as it was left."""
-        stale = [table for table in ALL_TABLES if table not in self._tables or self._kernel.changed(table)]
+    def _refresh_tables(self, family: Family, desired: Ruleset, marks: Marks, outcome: Outcome) -> None:
+        """Reads the tables that aren't known, or are no longer as they were left."""
+        tables = [TableId(family, name) for name in TABLES]
+        stale = [table for table in tables if table not in self._tables or self._kernel.changed(table)]
         words = vocabulary(desired, marks) if stale else {}
         for table in stale:
             before = self._tables.get(table)
@@ -90,6 +118,9 @@ class Applier:
             self._tables[table] = now = self._kernel.read_table(table)
             if before is not None and _ours(before) != _ours(now):
                 outcome.tables[table] += 1
+
+    def _refresh_sets(self, outcome: Outcome) -> None:
+        """Reads the sets unless they are known."""
         if self._sets is None:
             self._sets = self._kernel.read_sets()
             for name, left in self._left_sets.items():
@@ -97,13 +128,19 @@ class Applier:
                 if found is None or found.members != left.members:
                     outcome.sets[left.family] += 1
 
-    def _carry_out(self, desired: Ruleset, marks: Marks, outcome: Outcome) -> None:
+    def _carry_out(self, family: Family, desired: Ruleset, marks: Marks, outcome: Outcome) -> None:
         state = ActualState(dict(self._tables), self._sets or {})
-        steps = plan(state, desired, marks)
+        steps = plan(state, desired, marks, (family,))
         for table, rules in rules_of(steps).items():
             self._kernel.learn(table, rules)
         for step in steps:
-            self._kernel.apply(step)
+            try:
+                self._kernel.apply(step)
+            except KernelError as error:
+                if not isinstance(step, DestroySet):
+                    raise
+                outcome.left[step.name] = str(error)
+                continue
             state = after(state, step)
             if isinstance(step, TableEdit):
                 outcome.commits += 1
@@ -117,7 +154,7 @@ class Applier:
         """Whether a table or a set no longer is as it was left; cheap: whole tables by their bytes, sets by their counts."""
         if self._sets is None or not self._tables:
             return True
-        if any(self._kernel.changed(table) for table in ALL_TABLES):
+        if any(self._kernel.changed(TableId(family, name)) for family in self._there for name in TABLES):
             return True
         headers = self._kernel.read_sets(members=False)
         if {name: found.count for name, found in headers.items()} != {name: left.count for name, left in self._sets.items()}:
@@ -128,6 +165,15 @@ class Applier:
     def distrust_sets(self) -> None:
         """Makes the next apply read every set's members."""
         self._sets = None
+
+
+def _whole(parts: Iterable[Ruleset]) -> Ruleset:
+    tables: dict[TableId, Table] = {}
+    sets: dict[str, IPSet] = {}
+    for part in parts:
+        tables |= part.tables
+        sets |= part.sets
+    return Ruleset(tables, sets)
 
 
 def _ours(table: ActualTable) -> tuple[object, ...]:

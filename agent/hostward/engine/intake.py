@@ -14,7 +14,7 @@ from hostward.engine.memory import Memory
 from hostward.model import keys
 from hostward.model.decode import Problem, decode
 from hostward.model.keys import ResourceKey
-from hostward.model.resources import ClusterInformation, Resource
+from hostward.model.resources import ClusterInformation, Configuration, Resource
 
 CLUSTER = ResourceKey("ClusterInformation", "", "default")
 GUID_FACT = "clusterGUID"
@@ -83,7 +83,8 @@ class Intake:
         if not isinstance(cluster, ClusterInformation) or not cluster.ready:
             return "not-ready", "ClusterInformation does not say datastoreReady: true"
         trusted = self._memory.facts.get(GUID_FACT, "")
-        if trusted and cluster.guid not in (trusted, self._accepted_guid):
+        accepted = cluster.guid == trusted or (self._accepted_guid and cluster.guid == self._accepted_guid)
+        if trusted and not accepted:
             return "other-cluster", (
                 f"clusterGUID is {cluster.guid or 'empty'}, but this host trusts {trusted}: "
                 "another cluster's datastore? The setting clusterGUID accepts it"
@@ -136,5 +137,17 @@ class Intake:
 
     def configuration(self, name: str) -> Mapping[str, object] | None:
         """The spec of a FelixConfiguration in force, None if there is none."""
-        resource = self.in_force.get(ResourceKey("FelixConfiguration", "", name))
-        return getattr(resource, "spec", None)
+        return _spec(self.in_force.get(_configuration(name)))
+
+    def remembered_configuration(self, name: str) -> Mapping[str, object] | None:
+        """The same as an earlier agent left it."""
+        key = _configuration(name)
+        return _spec(self._older(key, keys.path(key)))
+
+
+def _configuration(name: str) -> ResourceKey:
+    return ResourceKey("FelixConfiguration", "", name)
+
+
+def _spec(resource: Resource | None) -> Mapping[str, object] | None:
+    return resource.spec if isinstance(resource, Configuration) else None

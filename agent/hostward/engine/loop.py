@@ -32,6 +32,12 @@ def scope_of(settings: Settings) -> Scope:
     return Scope(settings.node_name, settings.interface_prefix, settings.interface_exclude)
 
 
+def settings_at_start(settings_of: SettingsOf, intake: Intake) -> Settings:
+    """The settings before the datastore has said anything: with its configuration as it was when it was last understood."""
+    node = settings_of(None, None).node_name
+    return settings_of(intake.remembered_configuration(f"node.{node}"), intake.remembered_configuration("default"))
+
+
 class Loop:
     """One agent's engine.
 
@@ -48,11 +54,11 @@ class Loop:
         self._teller = teller
         self._settings_of = settings_of
         self._peers = peers
-        self._settings = settings_of(None, None)
+        self._settings = settings_at_start(settings_of, intake)
         self._applier = Applier(kernel)
         self._engine = Engine(scope_of(self._settings))
         self._resolved = Resolved()
-        self._renderer = Renderer(options(self._settings, ()))
+        self._renderer = Renderer(options(self._settings, (), kernel.families()))
         self._options: Options | None = None
         self._links: Mapping[str, Link] | None = None
         self._received = 0
@@ -80,16 +86,19 @@ class Loop:
                 self._apply(began)
             elif batch is not None and not self._retry.pending:
                 self._teller.nothing_to_do(self._received)
-        if time.monotonic() >= self._checks.due and self._may_check():
-            self._check()
+        if self._may_check():
+            if time.monotonic() >= self._checks.due:
+                self._check()
+            if self._counting.is_due(began):
+                self._count()
 
     def _may_write(self) -> bool:
         """Whether it is known what should be in the kernel."""
         return self._intake.frozen is None and self._links is not None
 
     def _may_check(self) -> bool:
-        """Whether it is known what was left in the kernel."""
-        return self._applier.desired is not None and not self._retry.pending
+        """Whether it is known what should stand in the kernel at least: what was wholly there once."""
+        return self._applier.desired is not None
 
     def _next(self) -> float:
         """When to go on without a batch. What may not be done isn't due, or the wait for it would take a whole core."""
@@ -118,20 +127,23 @@ class Loop:
 
     def _follow_settings(self) -> bool:
         """Follows FelixConfiguration and the datastore's own addresses; whether the rules differ by it."""
-        before = self._settings
+        before, now = self._settings, time.monotonic()
         node = self._intake.configuration(f"node.{before.node_name}")
         self._settings = self._settings_of(node, self._intake.configuration("default"))
-        self._checks.interval = self._settings.drift_check_interval
-        self._whole_sets.seconds = self._settings.ipsets_refresh_interval
-        if scope_of(before) != scope_of(self._settings):
+        self._checks.follow(self._settings.drift_check_interval, now)
+        self._whole_sets.follow(self._settings.ipsets_refresh_interval, now)
+        rescoped = scope_of(before) != scope_of(self._settings)
+        if rescoped:
             self._engine = Engine(scope_of(self._settings))
             self._resolved = self._engine.update(self._intake.in_force, self._links)
         if before != self._settings:
             self._teller.settings(before, self._settings)
-        wanted = options(self._settings, self._peers())
-        if wanted == self._options:
+        wanted = options(self._settings, self._peers(), self._kernel.families())
+        if wanted != self._options:
+            self._options, self._renderer = wanted, Renderer(wanted)
+        elif not rescoped:
             return False
-        self._options, self._renderer = wanted, Renderer(wanted)
+        self._behind = True
         return True
 
     def _apply(self, began: float) -> None:
@@ -149,7 +161,7 @@ class Loop:
         self._teller.applied(self._received, time.monotonic() - began, outcome, self._resolved, desired)
 
     def _check(self) -> None:
-        """Looks for what others changed, and puts it back; also while the datastore is in doubt."""
+        """Looks for what others changed, and puts it back; also while the store is in doubt, or the kernel refuses a change."""
         began, cpu = time.monotonic(), time.thread_time()
         if self._whole_sets.is_due(began):
             self._applier.distrust_sets()
@@ -157,10 +169,17 @@ class Loop:
             if self._applier.drifted():
                 outcome = self._applier.repair()
                 self._teller.repaired(outcome, time.monotonic() - began)
-            if self._counting.is_due(began) and self._applier.desired is not None:
-                self._teller.count(self._applier.desired, self._kernel.counters)
         except KernelError as error:
-            self._retry.failed(time.monotonic())
-            self._teller.failed(error, time.monotonic() - began)
+            self._checks.failed(time.monotonic())
+            self._teller.unchecked(error, time.monotonic() - began)
+            return
         self._checks.done(time.monotonic(), time.thread_time() - cpu)
         self._teller.checked(time.monotonic() - began, self._checks.current)
+
+    def _count(self) -> None:
+        """Reads the packet counters."""
+        assert self._applier.desired is not None, "nothing is counted before the first apply"  # noqa: S101 # tells the type checker
+        try:
+            self._teller.count(self._applier.desired, self._kernel.counters)
+        except KernelError as error:
+            self._teller.uncounted(error)

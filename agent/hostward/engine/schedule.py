@@ -19,11 +19,23 @@ class Checks:
     interval: float
     due: float = 0.0
     current: float = 0.0
+    delay: float = FIRST_RETRY
 
     def done(self, now: float, seconds: float) -> None:
         """A check that took `seconds` of CPU ended just now."""
         self.current = max(self.interval, seconds / MOST_OF_A_CORE)
         self.due = now + self.current
+        self.delay = FIRST_RETRY
+
+    def failed(self, now: float) -> None:
+        """A check failed just now: the next one doesn't wait for an interval that may be an hour."""
+        self.due = now + self.delay
+        self.delay = min(self.delay * 2, LAST_RETRY)
+
+    def follow(self, interval: float, now: float) -> None:
+        """Takes another interval, which counts from now."""
+        if interval != self.interval:
+            self.interval, self.due = interval, min(self.due, now + interval)
 
 
 @dataclass(slots=True)
@@ -39,6 +51,11 @@ class Every:
             return False
         self.due = now + self.seconds
         return True
+
+    def follow(self, seconds: float, now: float) -> None:
+        """Takes another interval, which counts from now."""
+        if seconds != self.seconds:
+            self.seconds, self.due = seconds, now + seconds
 
 
 @dataclass(slots=True)

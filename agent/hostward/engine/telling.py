@@ -17,7 +17,7 @@ from hostward.model.keys import ResourceKey
 from hostward.model.resolved import ANY_INTERFACE, Resolved
 from hostward.model.resources import Policy, Resource
 from hostward.model.settings import Settings, differences
-from hostward.render.ruleset import FAMILIES, Family, Ruleset, TableId
+from hostward.render.ruleset import FAMILIES, TABLES, Family, Ruleset, TableId
 from hostward.report import counters, status
 from hostward.report.counters import CounterKey, Monotonic
 from hostward.report.health import HealthBoard
@@ -61,6 +61,7 @@ class Teller:
         self._aside: frozenset[tuple[ResourceKey, str, str]] = frozenset()
         self._frozen: str | None = None
         self._trouble: str | None = None
+        self._refused = self._unchecked = ""
         self._desired_revision = self._applied_revision = 0
         self._status = Status(
             node=settings.node_name, pid=os.getpid(), version=hostward.__version__, started_at=datetime.now(UTC)
@@ -117,6 +118,10 @@ class Teller:
         self._applied_revision = revision
         self._metrics.applied(revision, seconds)
         self._count_repairs(outcome)
+        if outcome.left:
+            log.warning(
+                "sets that nothing of ours needs any more stay", sets=_some(outcome.left), why=_some(set(outcome.left.values()))
+            )
         if outcome.commits or outcome.set_steps or first:
             names = {p.name for p in resolved.policies.values() if self._resolved.policies.get(p.key) is not p}
             names |= {p.name for key, p in self._resolved.policies.items() if key not in resolved.policies}
@@ -135,7 +140,8 @@ class Teller:
         if resolved is not self._resolved:
             self._describe(resolved)
         self._sizes(resolved, desired)
-        self._health.report(KERNEL, detail=f"revision {revision} applied")
+        self._refused = self._unchecked = ""
+        self._report_kernel()
 
     def _describe(self, resolved: Resolved) -> None:
         """Keeps what status says of the interfaces; making it anew every round would cost as much as a change."""
@@ -152,20 +158,36 @@ class Teller:
         """A revision changed nothing for this host."""
         self._applied_revision = revision
         self._metrics.applied(revision)
-        self._health.report(KERNEL, detail=f"revision {revision} applied")
+        self._report_kernel()
 
     def failed(self, error: KernelError, seconds: float) -> None:
         """The kernel refused; it will be tried again."""
         self._metrics.apply_failed(seconds)
-        self._health.report(KERNEL, ready=False, detail=str(error))
+        self._refused = str(error)
+        self._report_kernel()
         log.error("the kernel refused a change, what was in force stays; trying again", error=str(error))
+
+    def unchecked(self, error: KernelError, seconds: float) -> None:
+        """It isn't known whether what was in force still is, or it can't be put back; it will be tried again."""
+        self._metrics.apply_failed(seconds)
+        self._unchecked = str(error)
+        self._report_kernel()
+        log.error("the kernel could not be checked for tampering, or not be repaired; trying again", error=str(error))
+
+    def uncounted(self, error: KernelError) -> None:
+        """The counters of dropped packets can't be read; they are read again soon."""
+        log.warning("dropped packets could not be counted", error=str(error))
+
+    def _report_kernel(self) -> None:
+        trouble = self._refused or self._unchecked
+        self._health.report(KERNEL, ready=not trouble, detail=trouble or f"revision {self._applied_revision} applied")
 
     def repaired(self, outcome: Outcome, seconds: float) -> None:
         """What others changed was put back."""
         self._count_repairs(outcome)
         if outcome.commits or outcome.set_steps:
             log.warning(
-                "repaired what another program had changed",
+                "repaired what another program had changed" if outcome.repaired else "went back to what was in force before",
                 tables=sorted(str(table) for table in outcome.tables),
                 sets=outcome.sets.total(),
                 rules_written=outcome.written_rules,
@@ -175,6 +197,9 @@ class Teller:
     def checked(self, seconds: float, interval: float) -> None:
         """A drift check was made."""
         self._metrics.drift_checked(seconds, interval)
+        if self._unchecked:
+            self._unchecked = ""
+            self._report_kernel()
 
     def count(self, desired: Ruleset, count: Count) -> None:
         """Reads the packet counters of rules that drop."""
@@ -191,7 +216,7 @@ class Teller:
             self._metrics.repaired_sets(family, number)
 
     def _sizes(self, resolved: Resolved, desired: Ruleset) -> None:
-        tables = {}
+        tables = {TableId(family, name): TableSize(0, 0) for family in FAMILIES for name in TABLES}
         for where, table in desired.tables.items():
             hooked = sum(len(hook.first) + len(hook.last) for hook in table.hooks.values())
             tables[where] = TableSize(len(table.chains), hooked + sum(len(chain) for chain in table.chains.values()))

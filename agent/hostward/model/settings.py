@@ -130,6 +130,7 @@ _ALL: Final = (
         "clusterGUID",
         string("a cluster GUID", r"[A-Za-z0-9_.-]{1,128}"),
         "The cluster's GUID to accept in place of the one that was trusted on first use.",
+        local=True,
     ),
     Setting(
         "hostForwardPolicy",

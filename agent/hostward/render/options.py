@@ -11,7 +11,7 @@ from hostward.model.nets import parse_net
 from hostward.model.rules import TCP
 from hostward.model.settings import Settings
 from hostward.render.marks import Marks
-from hostward.render.ruleset import Family
+from hostward.render.ruleset import FAMILIES, Family
 
 KernelAllow = Literal["ACCEPT", "RETURN"]
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -50,14 +50,17 @@ def _allow(word: str) -> KernelAllow:
     return "RETURN" if word == "Return" else "ACCEPT"
 
 
-def options(settings: Settings, datastore: Iterable[tuple[str, int]]) -> Options:
-    """The options that settings mean; `datastore` are the addresses and ports that the agent itself must reach (D8)."""
+def options(settings: Settings, datastore: Iterable[tuple[str, int]], spoken: Iterable[Family] = FAMILIES) -> Options:
+    """The options that settings mean.
+
+    `datastore`: the addresses and ports that the agent itself must reach (D8); `spoken`: the IP versions of this kernel.
+    """
     peers = tuple(
         FailsafePort(TCP, port, net) for address, port in sorted(datastore) if (net := parse_net(address)) is not None
     )
     return Options(
         marks=Marks.from_mask(settings.mark_mask),
-        families=(4, 6) if settings.ipv6_support else (4,),
+        families=tuple(family for family in spoken if family == 4 or settings.ipv6_support),
         workload_prefixes=settings.interface_prefix,
         forward_all=settings.host_forward_policy == "All",
         filter_allow=_allow(settings.iptables_filter_allow_action),
