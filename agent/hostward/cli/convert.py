@@ -1,4 +1,4 @@
-"""`hostward convert`: prints v1 documents as v3; needs no datastore. Runs in the main thread."""
+"""`hostward convert`: prints documents of v1 and of Kubernetes as v3; needs no datastore. Runs in the main thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hostward.cli.output import Named, render
 from hostward.convert.defaults import exported
 
 
-@click.command("convert", short_help="Print documents of v1 as v3.")
+@click.command("convert", short_help="Print documents of v1 and Kubernetes as v3.")
 @click.option("-f", "--filename", "files", metavar="FILE", multiple=True, help="A manifest, a directory, or - for stdin.")
 @click.option("-R", "--recursive", is_flag=True, help="Also the directories inside a directory.")
 @click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
@@ -19,7 +19,7 @@ from hostward.convert.defaults import exported
 @click.option("-c", "--config", hidden=True, expose_value=False)
 @calicoctl_options
 def command(files: tuple[str, ...], recursive: bool, output: str, ignore_validation: bool) -> None:
-    """Print the documents of files as v3: v1 converted, v3 as it is. One is an object, several are a sequence."""
+    """Print the documents of files as v3: v1 and Kubernetes converted. One is an object, several are a sequence."""
     if not files:
         raise click.UsageError("Missing option '-f' / '--filename'.")
     if ignore_validation:

@@ -104,13 +104,13 @@ def _delete(store: Store, target: Target) -> ResourceKey:
     """Deletes one; the key that it had."""
     named = ResourceKey(target.kinds[0], target.namespace, target.name)
     if len(target.kinds) == 1:
-        check_writable("delete", named)
+        check_writable("delete", named, of_kubernetes=target.of_kubernetes)
     try:
         found = resolve(store, target)
     except BrokenError as broken:
         # A value that can't be read can still be deleted, unless somebody has mended it meanwhile.
-        check_writable("delete", broken.key)
+        check_writable("delete", broken.key, of_kubernetes=target.of_kubernetes)
         store.delete(broken.key, broken.revision)
         return broken.key
-    delete(store, found, target.revision)
+    delete(store, found, target.revision, of_kubernetes=target.of_kubernetes)
     return found.key

@@ -1,6 +1,6 @@
 """Manifest files to valid v3 documents with their keys; everything that is wrong with all of them at once (D13).
 
-v1 documents are converted here and nowhere later. Knows no datastore. The commands' own thread.
+v1 documents and objects of Kubernetes are converted here and nowhere later. Knows no datastore. The commands' own thread.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hostward.cli.failures import CommandError
-from hostward.convert import v1, validate, workload_names
+from hostward.convert import kubernetes, v1, validate, workload_names
 from hostward.datastore.documents import DocumentError, Parsed, Source, parse
 from hostward.model.fields import Problem
 from hostward.model.keys import API_VERSION, KINDS, ResourceKey
@@ -24,7 +24,10 @@ DEFAULT_NAMESPACE = "default"
 
 
 class Manifest(NamedTuple):
-    """A valid v3 document of a file. `key` has the name that the user gave it; `v1_name` is "" for a v3 document."""
+    """A valid v3 document of a file. `key` has the name that the user gave it; `v1_name` is "" for a v3 document.
+
+    Of an object of Kubernetes, `v1_name` and `v1_kind` are that object's.
+    """
 
     key: ResourceKey
     document: Document
@@ -32,6 +35,7 @@ class Manifest(NamedTuple):
     v1_name: str
     v1_kind: str
     source: Source | None = None
+    of_kubernetes: bool = False
 
 
 class Finding(NamedTuple):
@@ -80,12 +84,33 @@ def read(files: Sequence[str], namespace: str | None, *, recursive: bool = False
             found.wrong.append(Finding(error.file, error.line, 0, "", error.reason))
             continue
         for one in parsed:
-            judged = _manifest(one, namespace, judges=judges)
-            if isinstance(judged, Manifest):
-                found.manifests.append(judged)
+            if kubernetes.is_kubernetes(one.document):
+                _add_kubernetes(one, namespace, found, judges=judges)
             else:
-                found.wrong.extend(judged)
+                _add(_manifest(one, namespace, judges=judges), found)
     return found
+
+
+def _add(judged: Manifest | list[Finding], found: Files) -> None:
+    if isinstance(judged, Manifest):
+        found.manifests.append(judged)
+    else:
+        found.wrong.extend(judged)
+
+
+def _add_kubernetes(parsed: Parsed, namespace: str | None, found: Files, *, judges: bool) -> None:
+    """All that an object of Kubernetes becomes, which may be nothing; here any problem is an error (D13)."""
+    original, source = parsed
+    converted = kubernetes.to_v3(original, namespace=namespace or DEFAULT_NAMESPACE)
+    if converted.problems:
+        found.wrong.extend(_findings(source, converted.problems))
+        return
+    for document in converted.documents:
+        own = namespace if KINDS[document["kind"]].namespaced else None
+        judged = _manifest(Parsed(document, source), own, judges=judges)
+        if isinstance(judged, Manifest):
+            judged = judged._replace(v1_name=original["metadata"]["name"], v1_kind=original["kind"], of_kubernetes=True)
+        _add(judged, found)
 
 
 def _joined(wrong: list[str]) -> str:
@@ -137,6 +162,10 @@ def _manifest(parsed: Parsed, namespace: str | None, *, judges: bool) -> Manifes
         if not reason:
             return Manifest(key, document, source.where(), v1_name, v1_kind, source)
         problems = [Problem("metadata.namespace", reason)]
+    return _findings(source, problems)
+
+
+def _findings(source: Source, problems: Iterable[Problem]) -> list[Finding]:
     return [Finding(source.file, source.line(one.path), source.number, one.path, one.reason) for one in problems]
 
 

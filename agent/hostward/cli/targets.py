@@ -21,6 +21,8 @@ from hostward.model.keys import KINDS
 class Target(NamedTuple):
     """A resource that was named: of one of these kinds, with this name. `revision` is "" or what its manifest demands.
 
+    `of_kubernetes` says that it was named by an object of Kubernetes.
+
     With several kinds it's the one that exists, in whatever namespace.
     """
 
@@ -28,6 +30,7 @@ class Target(NamedTuple):
     namespace: str
     name: str
     revision: str = ""
+    of_kubernetes: bool = False
 
 
 def kinds_of(word: str, namespace: str | None) -> tuple[str, ...]:
@@ -52,10 +55,17 @@ def by_name(word: str, names: Sequence[str], namespace: str | None) -> list[Targ
 
 
 def by_file(files: Sequence[str], namespace: str | None, *, recursive: bool, may_be_empty: bool = False) -> list[Target]:
-    """The targets that manifests name. Raises CommandError."""
+    """The targets that manifests name, without tiers of Kubernetes' policies: others may be in them. Raises CommandError."""
     return [
-        Target((key.kind,), key.namespace, key.name, document["metadata"].get("resourceVersion", ""))
-        for key, document, *_ in load(files, namespace, recursive=recursive, may_be_empty=may_be_empty)
+        Target(
+            (one.key.kind,),
+            one.key.namespace,
+            one.key.name,
+            one.document["metadata"].get("resourceVersion", ""),
+            one.of_kubernetes,
+        )
+        for one in load(files, namespace, recursive=recursive, may_be_empty=may_be_empty)
+        if not (one.of_kubernetes and one.key.kind == "Tier")
     ]
 
 

@@ -32,6 +32,7 @@ from hostward.model.resources import BUILT_IN_TIERS, DEFAULT_ALLOW_PROFILE
 TRIES: Final = 5
 _PAUSE: Final = 0.2
 _KUBERNETES: Final = "knp.default."
+_KEPT_BY_OTHERS: Final = ("Node", "WorkloadEndpoint")
 
 Say = Callable[[str], None]
 
@@ -40,14 +41,19 @@ class NotSupportedError(StoreError):
     """An operation that is never allowed on this resource."""
 
 
-def check_writable(operation: str, key: ResourceKey) -> None:
-    """Raises NotSupportedError for what nobody may write: what always exists, and what Kubernetes owns (A.2, A.3)."""
+def check_writable(operation: str, key: ResourceKey, *, of_kubernetes: bool = False) -> None:
+    """Raises NotSupportedError for what nobody may write: what always exists, and what Kubernetes owns (A.2, A.3).
+
+    `of_kubernetes` says that an object of Kubernetes was given, not the copy of one. What others add to one's copy they keep.
+    """
     reason = ""
     if key.kind == "Profile" and key.name == DEFAULT_ALLOW_PROFILE:
         reason = "this profile is built in"
     elif key.kind == "ClusterInformation":
         reason = "it is read-only"
-    elif key.kind == "NetworkPolicy" and key.name.startswith(_KUBERNETES):
+    elif of_kubernetes and key.kind in _KEPT_BY_OTHERS:
+        reason = "it is kept by what manages the node's network, and has more in it than an object of Kubernetes says"
+    elif key.kind == "NetworkPolicy" and key.name.startswith(_KUBERNETES) and not of_kubernetes:
         reason = "it is the copy of a Kubernetes NetworkPolicy; change that one with kubectl"
     if reason:
         raise NotSupportedError(f"operation {operation} is not supported on {key}: {reason}")
@@ -59,7 +65,7 @@ def apply(store: Store, manifest: Manifest, say: Say) -> None:
     A value that can't be read is replaced. Without a resourceVersion in the manifest a lost race is repeated, up to 5 times,
     and `say` is told; with one it is an error (C.3). Raises StoreError.
     """
-    check_writable("apply", manifest.key)
+    check_writable("apply", manifest.key, of_kubernetes=manifest.of_kubernetes)
     wanted = filled(manifest.document)
     given = _given(manifest)
 
@@ -76,7 +82,7 @@ def apply(store: Store, manifest: Manifest, say: Say) -> None:
 
 def create(store: Store, manifest: Manifest, say: Say) -> None:  # noqa: ARG001 # the same shape as apply and replace
     """Creates the resource of a manifest. Raises AlreadyExistsError, also for one that an older release stored; StoreError."""
-    check_writable("create", manifest.key)
+    check_writable("create", manifest.key, of_kubernetes=manifest.of_kubernetes)
     if given := _given(manifest):
         raise NotSupportedError(
             f"{manifest.key}: error with field Metadata.ResourceVersion = '{given}' "
@@ -96,7 +102,7 @@ def create(store: Store, manifest: Manifest, say: Say) -> None:  # noqa: ARG001 
 
 def replace(store: Store, manifest: Manifest, say: Say) -> None:
     """Updates the stored resource of a manifest; as `apply`, but raises NotFoundError where there is none."""
-    check_writable("replace", manifest.key)
+    check_writable("replace", manifest.key, of_kubernetes=manifest.of_kubernetes)
     wanted = filled(manifest.document)
     given = _given(manifest)
 
@@ -188,9 +194,9 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def delete(store: Store, found: Found, given: str = "") -> None:
+def delete(store: Store, found: Found, given: str = "", *, of_kubernetes: bool = False) -> None:
     """Removes a stored resource; with the resourceVersion of a manifest only if it is still that one. Raises StoreError."""
-    check_writable("delete", found.key)
+    check_writable("delete", found.key, of_kubernetes=of_kubernetes)
     if found.key.kind == "Tier":
         _check_tier_unused(store, found.key)
     if given and int(given) != found.revision:
