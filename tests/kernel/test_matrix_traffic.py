@@ -138,6 +138,11 @@ def test_a_direction_without_forward_policies(matrix: Matrix, forwarding: str) -
     alone = forwarding == "ApplyOnForward"
     expected = {"routed tcp 81": alone, "routed-out tcp 80": True, "routed-out tcp 81": False}
     matrix.judge(items, expected, host_forward_policy=forwarding)
+    # Nor is it judged after all, by normal policy, where mangle looks at what nat has changed.
+    normal = policy("normal", selector=on("eth0"), order=1, egress=[rule("Deny")])
+    applied = policy("applied", selector=on("eth0"), ingress=allow("TCP", 443), applyOnForward=True)
+    expected = {"dnat-routed tcp 30090": alone, "routed-out tcp 443": True, "routed-out tcp 81": False}
+    matrix.judge([endpoint("eth0"), normal, applied], expected, host_forward_policy=forwarding)
 
 
 @BOTH
@@ -168,8 +173,8 @@ def test_service_traffic_to_a_pod_elsewhere_is_judged_after_nat(matrix: Matrix, 
 @BOTH
 def test_a_workload_on_one_side_meets_only_forward_policies(matrix: Matrix, forwarding: str) -> None:
     """D3, under both settings: the host's side is judged by applyOnForward policies; normal ones leave it alone."""
-    normal = [ETH1, policy("normal", ingress=deny("TCP", 80), egress=deny("UDP", 53))]
-    crossing = ("workload-out udp 53", "to-workload tcp 80", "node-port-workload tcp 30081")
+    normal = [ETH1, policy("normal", ingress=deny("TCP", 80), egress=[rule("Deny")])]
+    crossing = ("workload-out udp 53", "workload-dnat tcp 8000", "to-workload tcp 80", "node-port-workload tcp 30081")
     matrix.judge(normal, dict.fromkeys(crossing, True), host_forward_policy=forwarding)
     applied = [ETH1, policy("applied", ingress=allow("TCP", 81), egress=allow("UDP", 67), applyOnForward=True)]
     matrix.judge(
@@ -220,6 +225,10 @@ def test_an_interface_of_its_own_wins_over_the_star(matrix: Matrix) -> None:
     ]
     cells = {"in tcp 80": True, "in tcp 81": False, "in-private tcp 80": False, "in-private tcp 81": True, "loop tcp 443": True}
     matrix.judge(items, cells)
+    # Also for preDNAT policy, of which eth0's endpoint has none (H-7, H-10): its NodePorts and workloads are not the star's.
+    early = policy("early", selector=on("any"), preDNAT=True, ingress=[rule("Deny")])
+    shut = {"in tcp 80": False, "node-port tcp 30080": False, "workload-in tcp 80": False, "workload-out udp 53": False}
+    matrix.judge([*items, early], {**shut, "in-private tcp 81": True, "in-private tcp 80": False, "loop tcp 80": True})
 
 
 @BOTH

@@ -20,7 +20,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 Pair = tuple[str, str]
 WORKLOAD: Pair = ("10.244.1.5", "fd00:244:1::5")
-VIRTUAL: Pair = ("198.18.0.7", "2001:db8:18::7")  # OUTPUT's DNAT turns its port 8000 into the internet client's port 80
+VIRTUAL: Pair = ("198.18.0.7", "2001:db8:18::7")  # nat turns its port 8000 into the internet client's port 80
 INTERNET: tuple[Pair, ...] = tuple((f"203.0.113.{n}", f"2001:db8:5::{n}") for n in (5, 6, 7, 8))
 PUBLIC: tuple[Pair, ...] = tuple((f"192.0.2.{n}", f"2001:db8:2::{n}") for n in (10, 11, 12))
 PEER: tuple[Pair, ...] = tuple((f"10.0.20.{n}", f"fd00:20::{n}") for n in (5, 6, 7))
@@ -66,6 +66,9 @@ WAYS: Mapping[str, Way] = {
     "routed-out": Way("forward", "peer", PEER, "internet", INTERNET, "eth0", "eth1"),
     "to-pod": Way("forward", "internet", INTERNET, "pod", POD, "eth1", "pods"),
     "workload-out": Way("forward", "workload", (WORKLOAD,), "internet", INTERNET, "cali1", "eth1"),
+    "workload-dnat": Way(
+        "forward", "workload", (WORKLOAD,), "internet", (VIRTUAL,), "cali1", "eth1", {8000: (WorkerLab.INTERNET, 80)}
+    ),
     "to-workload": Way("forward", "internet", INTERNET, "workload", (WORKLOAD,), "eth1", "cali1"),
     "workload-in": Way("input", "workload", (WORKLOAD,), "worker", (GATEWAY,), enters="cali1"),
     "host-workload": Way("output", "worker", (GATEWAY,), "workload", (WORKLOAD,), leaves="cali1"),

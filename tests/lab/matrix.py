@@ -72,10 +72,11 @@ class MatrixLab(WorkerLab):
                 tool, "-t", "nat", "-A", "PREROUTING", "-i", "eth1", "-d", PUBLIC[0][index], "-p", "tcp", "--dport", "30090",
                 "-j", "DNAT", "--to-destination", to.format(self.PEER[index], 8090),
             )  # fmt: skip
-            self.worker.run(
-                tool, "-t", "nat", "-A", "OUTPUT", "-d", VIRTUAL[index], "-p", "tcp", "--dport", "8000",
-                "-j", "DNAT", "--to-destination", to.format(self.INTERNET[index], 80),
-            )  # fmt: skip
+            for chain in ("PREROUTING", "OUTPUT"):
+                self.worker.run(
+                    tool, "-t", "nat", "-A", chain, "-d", VIRTUAL[index], "-p", "tcp", "--dport", "8000",
+                    "-j", "DNAT", "--to-destination", to.format(self.INTERNET[index], 80),
+                )  # fmt: skip
 
 
 class Matrix:
