@@ -135,6 +135,37 @@ def test_a_new_agent_remembers_the_last_good_version(tmp_path: Path, complaints:
     assert "last good" in complaints.about["a.yaml"]
 
 
+def test_a_cache_that_can_not_be_used_loses_nothing(tmp_path: Path, complaints: Complaints) -> None:
+    (tmp_path / "a.yaml").write_text(manifest("s"))
+    (tmp_path / "b.yaml").write_text(manifest("other"))
+    (tmp_path / "no-directory").write_text("")
+    with running(feed(tmp_path, complaints, tmp_path / "no-directory" / "cache")) as heard:
+        heard.wait(lambda: heard.snapshots)
+        (tmp_path / "a.yaml").write_text(manifest("s", "198.51.100.0/24"))
+        heard.wait(lambda: nets(heard)() == "198.51.100.0/24")
+        (tmp_path / "a.yaml").write_text("kind: [")
+        heard.wait(lambda: "stays in force" in complaints.about.get("a.yaml", ""))
+        (tmp_path / "a.yaml").unlink()
+        heard.wait(lambda: PATH not in heard.state)
+        assert not heard.losses
+
+
+def test_what_was_removed_while_no_agent_ran_does_not_come_back(tmp_path: Path, complaints: Complaints) -> None:
+    """D4: deleting an object ends its last good version."""
+    here, cache = tmp_path / "manifests", tmp_path / "cache"
+    here.mkdir()
+    (here / "a.yaml").write_text(manifest("s"))
+    (here / "b.yaml").write_text(manifest("other"))
+    with running(feed(here, complaints, cache)) as heard:
+        heard.wait(lambda: heard.snapshots)
+    (here / "a.yaml").unlink()
+    with running(feed(here, complaints, cache)) as heard:
+        heard.wait(lambda: heard.snapshots)
+        (here / "a.yaml").write_text("kind: [")
+        heard.wait(lambda: "a.yaml" in complaints.about)
+        assert PATH not in heard.state
+
+
 @pytest.mark.parametrize("gone", ["emptied", "removed"])
 def test_a_directory_that_is_gone_changes_nothing(tmp_path: Path, complaints: Complaints, gone: str) -> None:
     """A volume that isn't mounted looks like this, and must not open the host."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -46,9 +47,28 @@ def command(state_dir: str, lock_file: str) -> None:
     except KernelError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
-    finally:
-        lock.release()
-    for name in ("memory.db", "memory.db-wal", "memory.db-shm", "status.json", "manifests.cache", "agent.lock"):
-        with suppress(FileNotFoundError, IsADirectoryError):
-            Path(state_dir, name).unlink()
+    for name, why in outcome.left.items():
+        click.echo(f"Error: set {name} stays: {why}", err=True)
+    if outcome.left:
+        sys.exit(1)
+    _forget(Path(state_dir))
+    lock.release()
     click.echo(f"Removed: {outcome.commits} table changes, {outcome.set_steps} sets")
+
+
+def _forget(state: Path) -> None:
+    """Removes the agent's state; the lock last, while it is held."""
+    shutil.rmtree(state / "manifests.cache", ignore_errors=True)
+    for name in (
+        "memory.db",
+        "memory.db-wal",
+        "memory.db-shm",
+        "memory.broken",
+        "status.json",
+        ".status.json.tmp",
+        "agent.lock",
+    ):
+        with suppress(OSError):
+            (state / name).unlink()
+    with suppress(OSError):  # something that isn't ours is in it, or it is somebody's mount point
+        state.rmdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,11 +28,12 @@ class AgentLock:
         Path(state_dir).mkdir(mode=0o750, parents=True, exist_ok=True)
         path = Path(state_dir, NAME)
         # For root alone: whoever can open it can hold it, and keep an agent from starting.
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = _opened(path)
         try:
             self._take(path, patience)
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            with suppress(OSError):  # a full disk: the lock holds all the same
+                os.ftruncate(self._fd, 0)
+                os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
         except BaseException:
             os.close(self._fd)
             raise
@@ -46,11 +48,27 @@ class AgentLock:
                     raise AgentRunsError(f"an agent is running already (process {pid} holds {path})") from None
                 time.sleep(0.05)
             else:
-                return
+                if _is_at(self._fd, path):
+                    return
+                os.close(self._fd)  # `hostward cleanup` removed the file meanwhile
+                self._fd = _opened(path)
+        raise AgentRunsError(f"{path} is removed again and again by somebody")
 
     def release(self) -> None:
-        """Lets go; the file stays, so that two can never hold two different files of that name."""
+        """Lets go. The file stays, unless the holder removed it before."""
         os.close(self._fd)
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name: two that hold two files of one name would hold nothing."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def is_agent_running(state_dir: str) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
@@ -90,13 +91,14 @@ class DirFeed:
     def _absorb(self, names: dict[str, Signature], sink: Sink) -> None:
         contents = {name: self._content(name) for name in names}
         changed = self._seen is None
+        if changed:
+            self._forget_all_but(names)
         for name in self._digests.keys() - names.keys():
             changed = True
             del self._digests[name]
             self._good.pop(name, None)
             self._faults.pop(name, None)
-            if self._cache:
-                (self._cache / name).unlink(missing_ok=True)
+            self._forget(name)
         for name, content in contents.items():
             digest = blake2b(content if isinstance(content, bytes) else content.encode()).digest()
             if self._digests.get(name) != digest:
@@ -144,19 +146,41 @@ class DirFeed:
         else:
             self._faults[name] = wrong
 
+    # --- the cache: a help for the next agent, never in the way of this one ------------------------------------------------
     def _remember(self, name: str, content: bytes) -> None:
         if self._cache:
-            self._cache.mkdir(parents=True, exist_ok=True)
-            fresh = self._cache / f".{name}.new"
-            fresh.write_bytes(content)
-            os.replace(fresh, self._cache / name)
+            with self._without_fail():
+                self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+                fresh = self._cache / f".{name}.new"
+                fresh.write_bytes(content)
+                os.replace(fresh, self._cache / name)
+
+    def _forget(self, name: str) -> None:
+        if self._cache:
+            with self._without_fail():
+                (self._cache / name).unlink(missing_ok=True)
+
+    def _forget_all_but(self, names: Collection[str]) -> None:
+        """What was removed while no agent ran is gone for good: a broken file of that name has no last good version."""
+        if self._cache:
+            with self._without_fail(), suppress(FileNotFoundError):
+                for path in self._cache.iterdir():
+                    if path.name not in names:
+                        path.unlink()
+
+    @contextmanager
+    def _without_fail(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            structlog.get_logger().warning("manifests are not kept over a restart", cache=str(self._cache), error=str(error))
 
     def _remembered(self, name: str) -> Manifest | None:
         if self._cache is None:
             return None
         try:
             return interpret((self._cache / name).read_bytes(), str(self._path / name))
-        except (FileNotFoundError, DocumentError):
+        except (OSError, DocumentError):
             return None
 
     def _publish(self, sink: Sink) -> None:
