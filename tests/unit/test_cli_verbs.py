@@ -284,3 +284,9 @@ def test_an_edit_that_loses_a_race_is_repeated_on_what_is_there():
     )
     assert store.get(key).document["metadata"]["labels"] == {"theirs": "1", "ours": "1"}
     assert len(said) == 1
+
+
+def test_a_file_that_made_a_tier_and_its_policies_also_removes_them(hw):
+    text = V3.format(kind="Tier", name="t", spec="{}") + "---\n" + V3.format(kind=GNP, name="p", spec="{tier: t}")
+    hw.ok("apply", "-f", hw.file(text))
+    assert hw.ok("delete", "-f", "m.yaml") == "Successfully deleted 2 resource(s)\n"

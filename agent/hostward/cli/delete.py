@@ -57,6 +57,8 @@ def command(
     if not targets:
         click.echo("No resources specified")
         return
+    # A tier must be empty first, and the files that made it name it first.
+    targets = sorted(targets, key=lambda target: target.kinds == ("Tier",))
     if len(targets) > 1 and not (yes or dry_run) and sys.stdin.isatty():
         _ask(targets)
     with opened_to_write(config, datastore, dry_run=dry_run, initialises=False) as store:
