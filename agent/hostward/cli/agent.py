@@ -25,6 +25,13 @@ def read_file(path: Path) -> dict[str, Any]:
         sys.exit(1)
 
 
+def local(name: str) -> Any:
+    """A setting as the agent of this host has it without its datastore: how commands beside it find its files."""
+    from hostward.model.setting_sources import resolve  # noqa: PLC0415 # heavy imports only when they are needed
+
+    return getattr(resolve(os.environ, read_file(FILE), None, None, socket.gethostname()).settings, name)
+
+
 @click.command(name="agent", help="Enforce policy on this host, in the foreground, until a signal.")
 @click.option("--datastore", envvar="HOSTWARD_DATASTORE", default="etcd", show_default=True, help="etcd, or dir:PATH.")
 @click.option("--show-config", is_flag=True, help="Print each effective setting with its source, and exit.")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from hostward.cli.agent import local
 from hostward.model.settings import BUILT_IN
 
 
@@ -16,15 +17,15 @@ from hostward.model.settings import BUILT_IN
 @click.option(
     "--state-dir",
     envvar="HOSTWARD_STATE_DIR",
-    default=BUILT_IN.state_dir,
-    show_default=True,
+    default=lambda: local("state_dir"),
+    show_default="as the agent's",
     help="The agent's state directory (stateDir).",
 )
 @click.option(
     "--lock-file",
     envvar=["HOSTWARD_IPTABLES_LOCK_FILE_PATH", "FELIX_IPTABLESLOCKFILEPATH"],
-    default=BUILT_IN.iptables_lock_file_path,
-    show_default=True,
+    default=lambda: local("iptables_lock_file_path"),
+    show_default="as the agent's",
     help="The xtables lock (iptablesLockFilePath).",
 )
 def command(state_dir: str, lock_file: str) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from hostward.model.settings import BUILT_IN
+from hostward.cli.agent import local
 from hostward.report.agent_lock import is_agent_running
 from hostward.report.status import InterfaceStatus, Status, StatusError, read_status
 
@@ -18,8 +18,8 @@ from hostward.report.status import InterfaceStatus, Status, StatusError, read_st
 @click.option(
     "--state-dir",
     envvar="HOSTWARD_STATE_DIR",
-    default=BUILT_IN.state_dir,
-    show_default=True,
+    default=lambda: local("state_dir"),
+    show_default="as the agent's",
     help="The agent's state directory (stateDir).",
 )
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print JSON instead of text.")

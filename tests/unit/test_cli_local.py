@@ -1,0 +1,28 @@
+"""Commands beside the agent look where its settings file sends it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hostward.cli import agent, cleanup, status
+from hostward.report.agent_lock import AgentLock
+
+
+@pytest.mark.parametrize("command", [cleanup.command, status.command])
+def test_the_state_directory_is_the_agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: object) -> None:
+    """`cleanup` would otherwise not see that an agent runs, and open the host."""
+    file = tmp_path / "agent.toml"
+    file.write_text(f'stateDir = "{tmp_path}/state"\n')
+    monkeypatch.setattr(agent, "FILE", file)
+    monkeypatch.delenv("HOSTWARD_STATE_DIR", raising=False)
+    lock = AgentLock(str(tmp_path / "state"))
+    try:
+        done = CliRunner().invoke(command, [])  # type: ignore[arg-type] # click's own
+    finally:
+        lock.release()
+    assert done.exit_code == 1
+    assert f"{tmp_path}/state" in done.output
+    assert ("an agent is running already" in done.output) is (command is cleanup.command)
