@@ -207,8 +207,9 @@ class Host:
                 accepted = answer == "allow"
         if accepted:
             tracked_state = "UNTRACKED"
+            after = before  # what isn't tracked isn't translated
         if packet.path == "output":
-            return accepted or self.own(packet.out_interface, "egress", packet, after if packet.dnat else before, tracked_state)
+            return accepted or self.own(packet.out_interface, "egress", packet, after, tracked_state)
         if endpoint is not None and not endpoint.isolated and not accepted and tracked_state not in ("ESTABLISHED", "RELATED"):
             pre = [p for p in self.policies(endpoint) if p.pre_dnat and not p.do_not_track and p.ingress]
             if pre:
