@@ -93,15 +93,13 @@ class Result:
         return {name: [round(value, 2) for value in values] for name, values in found.items()}
 
     def line(self, facts: dict[str, object]) -> dict[str, object]:
-        """For machines."""
-        found = {
-            "ratios": self.ratios(),
-            "controls": self.controls(),
-            "void": self.void,
-            "times": self.times(),
-            "other": self.other(),
-        }
-        return {"bench": self.bench, "policies": self.policies, "repetitions": len(self.repetitions), **found, **facts}
+        """For machines, every sample included."""
+        about = {"bench": self.bench, "policies": self.policies, "repetitions": len(self.repetitions), "void": self.void}
+        measured = {"ratios": self.ratios(), "controls": self.controls(), "times": self.times(), "other": self.other()}
+        samples = [
+            {name: [round(value, 2) for value in values] for name, values in one.times.items()} for one in self.repetitions
+        ]
+        return {**about, **facts, **measured, "samples": samples}
 
     def text(self) -> str:
         """For people: Markdown."""

@@ -27,9 +27,8 @@ def test_everything_stored_is_understood(policies: int) -> None:
 
 def converge(agent: float, floor: float, control: float) -> Found:
     names = {converge_quiet.AGENT: agent, converge_quiet.FLOOR: floor, converge_quiet.CONTROL: control}
-    return Found(
-        {f"{name} {way}": [value, value, 99] for name, value in names.items() for way in ("open", "close")}, {"commits": [2]}
-    )
+    times = {f"{name} {way}": [value, value, 99] for name, value in names.items() for way in ("open", "close")}
+    return Found(times | {converge_quiet.AGENT_CPU: [agent], converge_quiet.FLOOR_CPU: [floor, floor]}, {"commits": [2]})
 
 
 def test_ratios_are_of_the_same_block_and_the_same_repetition() -> None:
