@@ -111,7 +111,9 @@ def test_a_certificate_for_another_name(tls: Tls, tmp_path: Path) -> None:
 
 def test_files_that_are_no_certificates(secure: Etcd, tmp_path: Path, tls: Tls) -> None:
     missing = refusal(secure.env | {"ETCD_CA_CERT_FILE": "/x/ca-*pem_file"})
-    assert missing == "ETCD_CA_CERT_FILE: /x/ca-*pem_file: no such file"
+    assert missing == (
+        "ETCD_CA_CERT_FILE: /x/ca-*pem_file: no such file; this still is a placeholder, put the real name in its place"
+    )
     garbage = tmp_path / "garbage"
     garbage.write_text("hello")
     assert (

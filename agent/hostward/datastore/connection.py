@@ -17,6 +17,7 @@ from hostward.datastore.store import Store, StoreError
 DEFAULT_CONFIG: Final = Path("/etc/calico/calicoctl.cfg")
 DEFAULT_AUTHORITY: Final = "127.0.0.1:2379"
 DEFAULT_PORT: Final = 2379
+_MOST_NAMED: Final = 8
 _ENDPOINT = re.compile(r"(?:(?P<scheme>[a-z]+)://)?(?P<host>\[[0-9a-fA-F:.]+\]|[^/:@\[\]\s]+)(?::(?P<port>\d{1,5}))?/*")
 
 
@@ -55,7 +56,19 @@ class Pem:
             reason = "no such file"
         except OSError as error:
             reason = error.strerror or str(error)
-        raise SettingsError(f"{self.setting}: {self.file}: {reason}")
+        raise SettingsError(f"{self.setting}: {self.file}: {reason}{_placeholder_hint(Path(self.file))}")
+
+
+def _placeholder_hint(path: Path) -> str:
+    """What to say of a name such as `<CERTS_DIR>/<ca-*pem_file>`, which documentation prints to be replaced."""
+    if not set("*<>") & set(str(path)):
+        return ""
+    hint = "; this still is a placeholder, put the real name in its place"
+    try:
+        there = sorted(one.name for one in path.parent.iterdir() if one.suffix == ".pem")[:_MOST_NAMED]
+    except OSError:
+        there = []
+    return f"{hint} ({path.parent} holds {', '.join(there)})" if there else hint
 
 
 @dataclass(frozen=True, slots=True)
