@@ -101,6 +101,11 @@ def test_local_to_remote_with_a_changed_destination_is_judged_after_the_change(m
         {"out-dnat tcp 8000": True, "out tcp 81": False},
         failsafe_outbound_host_ports=(parse_failsafe_text("tcp:80"),),
     )
+    # It is the interface that the packet really leaves by whose policy counts, not the one it was first routed to.
+    matrix.judge([ETH1], {"out-dnat-private tcp 8001": True, "out tcp 81": False})
+    only = [endpoint("eth0"), policy("out", egress=allow("TCP", 80))]
+    matrix.judge(only, {"out-dnat-private tcp 8001": True, "out-private tcp 81": False, "out-dnat tcp 8000": True})
+    matrix.judge([endpoint("eth0")], {"out-dnat-private tcp 8001": False, "out-dnat tcp 8000": True})
 
 
 @BOTH
@@ -270,12 +275,13 @@ def test_predndat_sees_the_original_destination(matrix: Matrix, forwarding: str)
 @BOTH
 def test_accept_before_nat_bypasses_this_endpoints_ingress_only(matrix: Matrix, forwarding: str) -> None:
     """H-12: neither the normal nor the forward ingress of eth1 is asked again, but eth0's egress is."""
-    early = policy("early", preDNAT=True, ingress=allow("TCP", 80, 30090, 30080))
+    early = policy("early", preDNAT=True, ingress=allow("TCP", 80, 30090, 30080, 30081))
     stop = policy("stop", selector=on("eth1"), ingress=[rule("Deny")], egress=[rule()], applyOnForward=True)
     items = [ETH1, endpoint("eth0"), early, stop]
     shut = policy("other", selector=on("eth0"), egress=deny("TCP", 80, 8090), applyOnForward=True)
     opened = policy("other", selector=on("eth0"), egress=allow("TCP", 80, 8090), applyOnForward=True)
     cells = {"in tcp 80": True, "in tcp 81": False, "node-port tcp 30080": True, "node-port udp 30053": False}
+    cells |= {"node-port-workload tcp 30081": True, "to-workload tcp 81": False}
     both = {"routed tcp 80": False, "dnat-routed tcp 30090": False}
     matrix.judge([*items, shut], {**cells, **both}, host_forward_policy=forwarding)
     matrix.judge([*items, opened], {**cells, **dict.fromkeys(both, True)}, host_forward_policy=forwarding)

@@ -20,7 +20,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 Pair = tuple[str, str]
 WORKLOAD: Pair = ("10.244.1.5", "fd00:244:1::5")
-VIRTUAL: Pair = ("198.18.0.7", "2001:db8:18::7")  # nat turns its port 8000 into the internet client's port 80
+VIRTUAL: Pair = ("198.18.0.7", "2001:db8:18::7")  # nat makes of 8000 the internet client's port 80, of 8001 the peer's
 INTERNET: tuple[Pair, ...] = tuple((f"203.0.113.{n}", f"2001:db8:5::{n}") for n in (5, 6, 7, 8))
 PUBLIC: tuple[Pair, ...] = tuple((f"192.0.2.{n}", f"2001:db8:2::{n}") for n in (10, 11, 12))
 PEER: tuple[Pair, ...] = tuple((f"10.0.20.{n}", f"fd00:20::{n}") for n in (5, 6, 7))
@@ -58,6 +58,7 @@ WAYS: Mapping[str, Way] = {
     "out": Way("output", "worker", PUBLIC, "internet", INTERNET, leaves="eth1"),
     "out-private": Way("output", "worker", PRIVATE, "peer", PEER, leaves="eth0"),
     "out-dnat": Way("output", "worker", PUBLIC, "internet", (VIRTUAL,), "", "eth1", {8000: (WorkerLab.INTERNET, 80)}),
+    "out-dnat-private": Way("output", "worker", PUBLIC, "peer", (VIRTUAL,), "", "eth0", {8001: (WorkerLab.PEER, 80)}),
     "node-port": Way("forward", "internet", INTERNET, "pod", PUBLIC, "eth1", "pods", SERVICES),
     "node-port-workload": Way("forward", "internet", INTERNET, "workload", PUBLIC, "eth1", "cali1", SERVICES),
     "balancer": Way("forward", "internet", INTERNET, "pod", (WorkerLab.LB,), "eth1", "pods", {80: (WorkerLab.POD, 8080)}),

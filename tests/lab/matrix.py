@@ -72,10 +72,12 @@ class MatrixLab(WorkerLab):
                 tool, "-t", "nat", "-A", "PREROUTING", "-i", "eth1", "-d", PUBLIC[0][index], "-p", "tcp", "--dport", "30090",
                 "-j", "DNAT", "--to-destination", to.format(self.PEER[index], 8090),
             )  # fmt: skip
-            for chain in ("PREROUTING", "OUTPUT"):
+            for chain, port, pair in (
+                ("PREROUTING", "8000", self.INTERNET), ("OUTPUT", "8000", self.INTERNET), ("OUTPUT", "8001", self.PEER),
+            ):  # fmt: skip
                 self.worker.run(
-                    tool, "-t", "nat", "-A", chain, "-d", VIRTUAL[index], "-p", "tcp", "--dport", "8000",
-                    "-j", "DNAT", "--to-destination", to.format(self.INTERNET[index], 80),
+                    tool, "-t", "nat", "-A", chain, "-d", VIRTUAL[index], "-p", "tcp", "--dport", port,
+                    "-j", "DNAT", "--to-destination", to.format(pair[index], 80),
                 )  # fmt: skip
 
 
