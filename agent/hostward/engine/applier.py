@@ -154,13 +154,12 @@ class Applier:
         """Whether a table or a set no longer is as it was left; cheap: whole tables by their bytes, sets by their counts."""
         if self._sets is None or not self._tables:
             return True
-        if any(self._kernel.changed(TableId(family, name)) for family in self._there for name in TABLES):
-            return True
+        # Sets first and always: a repair of tables that relies on sets which have gone is refused, and the loss isn't counted.
         headers = self._kernel.read_sets(members=False)
         if {name: found.count for name, found in headers.items()} != {name: left.count for name, left in self._sets.items()}:
             self._sets = None
             return True
-        return False
+        return any(self._kernel.changed(TableId(family, name)) for family in self._there for name in TABLES)
 
     def distrust_sets(self) -> None:
         """Makes the next apply read every set's members."""
