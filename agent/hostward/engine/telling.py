@@ -58,7 +58,8 @@ class Teller:
         self._resolved = Resolved()
         self._interfaces: tuple[status.InterfaceStatus, ...] = ()
         self._warnings: tuple[str, ...] = ()
-        self._aside: frozenset[tuple[ResourceKey, str, str]] = frozenset()
+        self._aside: frozenset[tuple[ResourceKey, str, str, bool]] = frozenset()
+        self._set_aside: tuple[status.SetAside, ...] = ()
         self._frozen: str | None = None
         self._trouble: str | None = None
         self._refused = self._unchecked = ""
@@ -77,12 +78,18 @@ class Teller:
         kinds = Counter(key.kind for path in batch.objects if (key := keys.parse(path)) is not None)
         self._metrics.received(self._desired_revision, kinds)
         aside = frozenset(
-            (entry.key, problem.path, problem.reason) for entry in intake.aside.values() for problem in entry.problems
+            (entry.key, problem.path, problem.reason, entry.older_in_force)
+            for entry in intake.aside.values()
+            for problem in entry.problems
         )
-        for key, path, reason in sorted(aside - self._aside):
-            older = intake.aside[key].older_in_force
+        for key, path, reason, older in sorted(aside - self._aside):
             log.warning("set aside", key=str(key), path=path, reason=reason, older_version_in_force=older)
-        self._aside = aside
+        if aside != self._aside:  # thousands may be broken: they aren't described anew in every round
+            self._aside = aside
+            self._set_aside = tuple(
+                status.SetAside(key=str(key), path=path, reason=reason, older_in_force=older)
+                for key, path, reason, older in sorted(aside)[: status.MAX_SET_ASIDE]
+            )
         self._metrics.set_aside(Counter(key.kind for key in intake.aside))
         held = Counter(key.kind for key in intake.in_force)
         self._metrics.cluster(
@@ -271,10 +278,7 @@ class Teller:
             datastore=datastore,
             frozen=() if intake.frozen is None else (intake.frozen,),
             interfaces=self._interfaces,
-            set_aside=tuple(
-                status.SetAside(key=str(key), path=path, reason=reason, older_in_force=intake.aside[key].older_in_force)
-                for key, path, reason in sorted(self._aside)
-                if key in intake.aside
-            ),
+            set_aside=self._set_aside,
+            set_aside_count=len(self._aside),
             warnings=self._warnings,
         )
