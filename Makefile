@@ -36,6 +36,7 @@ lint: setup
 
 bench: setup
 	$(AS_ROOT) $(BIN)/python -B -m benchmarks
+	$(BIN)/python -B -m benchmarks.command_line
 
 lock: setup
 	scripts/lock.sh
