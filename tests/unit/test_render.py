@@ -17,7 +17,7 @@ from hostward.render.marks import Marks
 from hostward.render.options import Options
 from hostward.render.policy import Owner, log_prefix, port_groups
 from hostward.render.renderer import Renderer
-from hostward.render.ruleset import MAX_CHAIN_NAME, MAX_SET_NAME
+from hostward.render.ruleset import MAX_CHAIN_NAME, MAX_SET_NAME, SetMark
 from tests import strategies as ours
 from tests.lab.host import endpoint, isolated, load, policy, rule
 from tests.lab.oracle import Host
@@ -107,3 +107,14 @@ def test_port_groups() -> None:
 def test_log_prefix(template: str, text: str) -> None:
     """R-50..R-52; the second vector is R-51's."""
     assert log_prefix(template, Owner("ingress", "gnp/ep2-4", "default", "gnp", "ep2-4")) == text
+
+
+@settings(max_examples=20, deadline=None)
+@given(ours.worlds, ours.link_tables)
+def test_the_generation_bit_is_raws_alone(world: dict[ResourceKey, Resource], links: dict[str, Link]) -> None:
+    """A rule that clears it on the way sends the rest of the packet's way to the other tree, in the middle of a change."""
+    ruleset = Renderer(options()).render(calculate(Inputs(Scope(ours.NODE), world, links)))
+    for where, table in ruleset.tables.items():
+        for chain in table.chains.values() if where.name != "raw" else ():
+            for rule in chain:
+                assert not (isinstance(rule.target, SetMark) and rule.target.mask & MARKS.generation), rule
