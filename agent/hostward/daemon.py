@@ -44,6 +44,8 @@ from hostward.report.status import StatusFile
 
 log = logs.get_logger()
 JOIN_SECONDS = 5.0
+LOOK_SECONDS = 0.5
+LINKS = "Links"
 
 
 @dataclass(frozen=True)
@@ -153,17 +155,18 @@ def _run(sources: Sources, settings: Settings) -> int:
         return 1
     threads = Threads()
     mailbox = Mailbox()
+    links = LinkWatcher(refresh_interval=settings.interface_refresh_interval or float("inf"))
     metrics = Metrics(
         version=hostward.__version__,
         node=settings.node_name,
         process=settings.prometheus_process_metrics_enabled,
         felix=settings.felix_metrics_enabled,
         log_counts=lambda: dataclasses.astuple(logs.counts()),
+        link_counts=lambda: (links.resyncs, links.overruns),
     )
     health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
     teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
     loop = Loop(kernel, mailbox, intake, teller, settings_of=told, peers=feed.peers)
-    links = LinkWatcher(refresh_interval=settings.interface_refresh_interval or float("inf"))
     servers = [server for server in (health_server(settings, health), metrics_server(settings, metrics)) if server is not None]
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -178,8 +181,9 @@ def _run(sources: Sources, settings: Settings) -> int:
         log.warning("this kernel speaks no IPv6: only IPv4 is guarded")
     if other := foreign_backend_in_use():
         log.warning(other)
-    while not threads.stop.wait(3600):
-        pass
+    health.register(LINKS, ready=True)
+    while not threads.stop.wait(LOOK_SECONDS):
+        health.report(LINKS, ready=not links.failure, detail=links.failure)
     mailbox.nudge()
     threads.join()
     for server in servers:

@@ -12,9 +12,11 @@ import pytest
 from hostward.dataplane.fake import FakeKernel, Foreign
 from hostward.dataplane.kernel import KernelError, Step
 from hostward.datastore.feed import Changes
+from hostward.engine.applier import Applier
 from hostward.model.keys import ROOT
 from hostward.render.evaluate import Packet, evaluate
-from hostward.render.ruleset import DROP, Rule
+from hostward.render.marks import Marks
+from hostward.render.ruleset import DROP, Hook, Jump, Rule, Ruleset, Table
 from tests.unit.engines import CLOSED, FILTER, HEP, Agent, policy, until
 
 
@@ -172,3 +174,19 @@ def test_the_datastore_itself_is_a_failsafe(agent: Agent) -> None:
     other = Packet(4, "output", "10.0.0.1", "10.0.0.251", 6, 4000, 4001, out_interface="eth0")
     state = agent.kernel.filter_state()
     assert (evaluate(out, state).accepted, evaluate(other, state).accepted) == (True, False)
+
+
+def test_tables_are_read_back_whole_now_and_then(kernel: FakeKernel) -> None:
+    """What a writer that ignores the lock changed just as we wrote is believed to be ours, until everything is read again."""
+    applier = Applier(kernel)
+    marks = Marks.from_mask(0xFF000000)
+    wanted = Ruleset({FILTER: Table({"hw-INPUT": (Rule((), DROP),)}, {"INPUT": Hook((Rule((), Jump("hw-INPUT")),))})})
+    applier.bring(wanted, marks)
+    kernel.chains[FILTER]["hw-INPUT"] = ()
+    kernel._seen[FILTER] = kernel._content(FILTER)  # as if the commit itself had left it so
+    assert not applier.drifted()
+    applier.distrust_tables()
+    assert applier.drifted()
+    assert applier.repair().tables == {FILTER: 1}
+    assert kernel.chains[FILTER]["hw-INPUT"] == (Rule((), DROP),)
+    assert not applier.drifted()

@@ -33,7 +33,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def metrics(clock: Clock) -> Metrics:
-    return Metrics(version="9.9", node="w1", clock=clock, log_counts=lambda: (1, 2, 3))
+    return Metrics(version="9.9", node="w1", clock=clock, log_counts=lambda: (1, 2, 3), link_counts=lambda: (1, 1))
 
 
 def scrape(metrics: Metrics) -> dict[str, float]:
@@ -167,8 +167,6 @@ def test_all_the_other_calls(metrics):
     metrics.repaired_sets(6, 2)
     metrics.drift_checked(0.02, 1.5)
     metrics.lock_waited(0.2, 4)
-    metrics.links_listed()
-    metrics.links_overrun()
     metrics.calculated(0.1)
     metrics.received(1, {"Tier": 3})
     metrics.felix.restored(FILTER4, 12, 0.5, ok=False)

@@ -6,6 +6,7 @@ write happens under one hold of the xtables lock.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +25,8 @@ Parts = dict[Family, tuple[Ruleset, Marks]]
 class Outcome:
     """What one apply did. `written_rules` counts the rules of written chains; `tables`, `sets`: what others had changed.
 
-    `left`: sets that nothing of ours names but that the kernel doesn't let go, and why. They change no packet's fate.
+    `left`: sets that nothing of ours names but that the kernel doesn't let go, and why; they change no packet's fate.
+    `lock_waits`: seconds until the xtables lock was had, each time.
     """
 
     commits: int = 0
@@ -33,6 +35,7 @@ class Outcome:
     tables: Counter[TableId] = field(default_factory=Counter)
     sets: Counter[Family] = field(default_factory=Counter)
     left: dict[str, str] = field(default_factory=dict)
+    lock_waits: list[float] = field(default_factory=list)
 
     @property
     def repaired(self) -> bool:
@@ -48,6 +51,7 @@ class Applier:
         self._there: Parts = {}
         self._kernel = kernel
         self._tables: dict[TableId, ActualTable] = {}
+        self._suspect: set[TableId] = set()
         self._sets: Mapping[str, ActualSet] | None = None
         self._left_sets: Mapping[str, ActualSet] = {}
 
@@ -72,9 +76,11 @@ class Applier:
         outcome = Outcome()
         for attempt in range(ATTEMPTS):
             locked = False
+            began = time.monotonic()
             try:
                 with self._kernel.lock():
                     locked = True
+                    outcome.lock_waits.append(time.monotonic() - began)
                     self._refresh_sets(outcome)
                     self._bring_families(parts, outcome)
             except KernelError as error:
@@ -110,12 +116,13 @@ class Applier:
     def _refresh_tables(self, family: Family, desired: Ruleset, marks: Marks, outcome: Outcome) -> None:
         """Reads the tables that aren't known, or are no longer as they were left."""
         tables = [TableId(family, name) for name in TABLES]
-        stale = [table for table in tables if table not in self._tables or self._kernel.changed(table)]
+        stale = [t for t in tables if t not in self._tables or t in self._suspect or self._kernel.changed(t)]
         words = vocabulary(desired, marks) if stale else {}
         for table in stale:
             before = self._tables.get(table)
             self._kernel.learn(table, words[table])
             self._tables[table] = now = self._kernel.read_table(table)
+            self._suspect.discard(table)
             if before is not None and _ours(before) != _ours(now):
                 outcome.tables[table] += 1
 
@@ -159,7 +166,12 @@ class Applier:
         if {name: found.count for name, found in headers.items()} != {name: left.count for name, left in self._sets.items()}:
             self._sets = None
             return True
-        return any(self._kernel.changed(TableId(family, name)) for family in self._there for name in TABLES)
+        tables = [TableId(family, name) for family in self._there for name in TABLES]
+        return not self._suspect.isdisjoint(tables) or any(self._kernel.changed(table) for table in tables)
+
+    def distrust_tables(self) -> None:
+        """Makes the next apply read every table, also where nothing seems to have changed since."""
+        self._suspect = set(self._tables)
 
     def distrust_sets(self) -> None:
         """Makes the next apply read every set's members."""

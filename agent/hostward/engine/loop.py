@@ -66,6 +66,7 @@ class Loop:
         self._retry = Retry()
         self._checks = Checks(self._settings.drift_check_interval)
         self._whole_sets = Every(self._settings.ipsets_refresh_interval)
+        self._whole_tables = Every(self._settings.iptables_refresh_interval)
         self._counting = Every(COUNT_INTERVAL)
 
     def run(self, stop: threading.Event) -> None:
@@ -132,6 +133,7 @@ class Loop:
         self._settings = self._settings_of(node, self._intake.configuration("default"))
         self._checks.follow(self._settings.drift_check_interval, now)
         self._whole_sets.follow(self._settings.ipsets_refresh_interval, now)
+        self._whole_tables.follow(self._settings.iptables_refresh_interval, now)
         rescoped = scope_of(before) != scope_of(self._settings)
         if rescoped:
             self._engine = Engine(scope_of(self._settings))
@@ -163,6 +165,8 @@ class Loop:
     def _check(self) -> None:
         """Looks for what others changed, and puts it back; also while the store is in doubt, or the kernel refuses a change."""
         began, cpu = time.monotonic(), time.thread_time()
+        if self._whole_tables.is_due(began):
+            self._applier.distrust_tables()
         if self._whole_sets.is_due(began):
             self._applier.distrust_sets()
         try:

@@ -217,6 +217,8 @@ class Teller:
         self._metrics.dropped(counters.drops(self._counters.totals()))
 
     def _count_repairs(self, outcome: Outcome) -> None:
+        for seconds in outcome.lock_waits:
+            self._metrics.lock_waited(seconds)
         for table, number in outcome.tables.items():
             self._metrics.repaired(table, number)
         for family, number in outcome.sets.items():

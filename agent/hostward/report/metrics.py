@@ -39,13 +39,16 @@ class Metrics:
         process: bool = True,
         felix: bool = True,
         log_counts: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0),
+        link_counts: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
-        """`log_counts` gives, at each scrape, the log lines dropped, failed and folded since the start."""
+        """At each scrape `log_counts` gives the log lines dropped, failed and folded since the start, and `link_counts` how
+        often all interfaces were listed, and how often the kernel dropped messages about them."""
         self.registry = registry = CollectorRegistry(auto_describe=False)
         self._clock = clock
         self._contact = clock()
         self._drops: Mapping[Drop, int] = {}
         self._log_counts = log_counts
+        self._link_counts = link_counts
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"hostward_{name}", text, labels, registry=registry)
@@ -77,8 +80,6 @@ class Metrics:
         self._check_interval = gauge("drift_check_interval_seconds", "Present interval between checks for tampering.")
         self._check_seconds = histogram("drift_check_seconds", "Time that one check for tampering took.", _CHECK_BUCKETS)
         self._lock_wait = histogram("lock_wait_seconds", "Time waited for the xtables lock.", _LOCK_BUCKETS)
-        self._link_resyncs = counter("link_resyncs", "Full listings of the host's interfaces.")
-        self._link_overruns = counter("link_overruns", "Times that the kernel dropped interface messages for us.")
         self._endpoints = gauge("active_endpoints", "Interfaces that a host endpoint governs.")
         self._policies = gauge("active_policies", "Policies in force on this host.")
         self._active_sets = gauge("active_sets", "Selector and named-port sets in use on this host.")
@@ -203,15 +204,6 @@ class Metrics:
         self.felix.lock_waits.observe(seconds)
         self.felix.lock_retries.add(retries, "4")
 
-    # --- interfaces ----------------------------------------------------------------------------------------------------
-    def links_listed(self) -> None:
-        """All interfaces were listed again."""
-        self._link_resyncs.inc()
-
-    def links_overrun(self) -> None:
-        """Messages about interfaces were lost."""
-        self._link_overruns.inc()
-
 
 class _FromOutside:
     """Series whose values others keep."""
@@ -230,3 +222,6 @@ class _FromOutside:
         yield CounterMetricFamily("hostward_logs_dropped", "Log lines that found no room.", value=lost)
         yield CounterMetricFamily("hostward_log_errors", "Log lines that could not be written.", value=failed)
         yield CounterMetricFamily("hostward_logs_folded", "Repeated log lines that another stands for.", value=folded)
+        resyncs, overruns = self._metrics._link_counts()
+        yield CounterMetricFamily("hostward_link_resyncs", "Full listings of the host's interfaces.", value=resyncs)
+        yield CounterMetricFamily("hostward_link_overruns", "Times the kernel dropped interface messages.", value=overruns)
