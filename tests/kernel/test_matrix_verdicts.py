@@ -148,6 +148,14 @@ def test_labels_of_a_profile_select_the_endpoint(matrix: Matrix) -> None:
     items = [endpoint("eth1", profiles=["labels"]), policy("p", selector="role == 'web'", ingress=[tcp("Allow", 80)])]
     matrix.judge([*items, with_label], inbound(80))
     matrix.judge(items, inbound())
+    # Its own label wins, then that of the profile that is listed first.
+    own = endpoint("eth1", profiles=["labels"], labels={"role": "db"})
+    matrix.judge([own, items[1], with_label], inbound())
+    other = document("Profile", "other", labelsToApply={"role": "db"})
+    for first, second, port in (("labels", "other", 80), ("other", "labels", 81)):
+        listed = endpoint("eth1", profiles=[first, second])
+        for_db = policy("db", selector="role == 'db'", ingress=[tcp("Allow", 81)])
+        matrix.judge([listed, items[1], for_db, with_label, other], inbound(port))
 
 
 def test_an_endpoint_that_is_not_understood_is_shut_but_for_failsafes(matrix: Matrix) -> None:
