@@ -116,5 +116,5 @@ def test_the_generation_bit_is_raws_alone(world: dict[ResourceKey, Resource], li
     ruleset = Renderer(options()).render(calculate(Inputs(Scope(ours.NODE), world, links)))
     for where, table in ruleset.tables.items():
         for chain in table.chains.values() if where.name != "raw" else ():
-            for rule in chain:
-                assert not (isinstance(rule.target, SetMark) and rule.target.mask & MARKS.generation), rule
+            for written in chain:
+                assert not (isinstance(written.target, SetMark) and written.target.mask & MARKS.generation), written
