@@ -243,3 +243,19 @@ def test_a_store_that_is_not_there(hw, monkeypatch):
         assert (code, out) == (1, "")
         assert "127.0.0.1:1" in err
         assert "Connection refused" in err
+
+
+def test_losing_the_way_to_etcd_is_warned_of_and_done(hw, etcd):
+    endpoint = {"apiVersion": "projectcalico.org/v3", "kind": "HostEndpoint", "metadata": {"name": "here"}}
+    endpoint["spec"] = {"node": "here", "interfaceName": "eth0", "expectedIPs": ["127.0.0.1"]}
+    warning = (
+        f"warning: etcd at 127.0.0.1 port {etcd.port} is behind HostEndpoint(here), where no policy would allow "
+        f"TCP {etcd.port} any more and it is no inbound failsafe: agents and this command may lose etcd\n"
+    )
+    file = hw.file(json.dumps(endpoint))
+    code, _, err = hw("apply", "-f", file, "--dry-run")
+    assert (code, err.startswith(warning)) == (0, True)
+    assert etcd.get(f"{ROOT}hostendpoints/here") is None
+    assert etcd.get(f"{ROOT}clusterinformations/default") is None
+    assert hw("apply", "-f", file) == (0, "Successfully applied 1 'HostEndpoint' resource(s)\n", warning)
+    assert hw("apply", "-f", file) == (0, "Successfully applied 1 'HostEndpoint' resource(s)\n", "")

@@ -2,7 +2,6 @@
 
 import pytest
 import yaml
-
 from benchmarks import command_line
 
 pytestmark = pytest.mark.etcd

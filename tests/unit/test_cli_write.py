@@ -217,6 +217,24 @@ def test_a_v1_host_endpoint_name_on_two_nodes_is_ambiguous(store):
         lookup.find(store, "HostEndpoint", "", "eth_0")
 
 
+def test_v1_workload_endpoints_are_found_in_their_namespace(store):
+    for namespace, pod in (("shop", "web-0"), ("shop", "web-1"), ("other", "web-0")):
+        meta = {
+            "name": "eth0" if pod == "web-0" else "eth1",
+            "node": "w1",
+            "orchestrator": "k8s",
+            "workload": f"{namespace}.{pod}",
+        }
+        converted = {"apiVersion": "v1", "kind": "workloadEndpoint", "metadata": meta, "spec": {"interfaceName": "cali1"}}
+        document, old = v1.to_v3(converted)
+        key = ResourceKey("WorkloadEndpoint", document["metadata"]["namespace"], document["metadata"]["name"])
+        apply(store, Manifest(key, document, "", old, "workloadEndpoint"))
+    assert lookup.find(store, "WorkloadEndpoint", "shop", "eth1").key.name == "w1-k8s-web--1-eth1"
+    assert lookup.find(store, "WorkloadEndpoint", "other", "eth0").key.name == "w1-k8s-web--0-eth0"
+    with pytest.raises(NotFoundError):
+        lookup.find(store, "WorkloadEndpoint", "other", "eth1")
+
+
 def test_the_word_policy_means_the_one_that_exists(store):
     apply(store, manifest(GNP, "one"))
     apply(store, manifest("NetworkPolicy", "two", "shop"))

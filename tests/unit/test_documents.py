@@ -131,6 +131,12 @@ def test_fields_know_their_lines() -> None:
     assert {path: source.line(path) for path in lines} == lines
 
 
+@pytest.mark.parametrize("path", ["spec.a]", "spec['x']", "spec.[", "spec.\n", "]", "spec.a[x].b", "[", "spec." + "]" * 99])
+def test_fields_with_odd_names_are_found_where_they_would_be(path: str) -> None:
+    source = parse("kind: x\nspec: {b: 1}\n", "f.yaml")[0].source
+    assert source.line(path) == (2 if path.startswith("spec") else 1)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [

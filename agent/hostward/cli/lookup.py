@@ -17,6 +17,7 @@ from hostward.model.keys import API_VERSION, ResourceKey
 from hostward.model.names import POLICY_KINDS, display_name
 from hostward.model.resources import BUILT_IN_TIERS, DEFAULT_ALLOW_PROFILE
 
+_PER_NODE: Final = {"HostEndpoint": "host endpoints", "WorkloadEndpoint": "workload endpoints"}
 SYNTHETIC: Final = 0
 """The revision of a tier that exists though it isn't stored."""
 
@@ -93,13 +94,14 @@ def _renamed(store: Store, key: ResourceKey) -> Found | None:
         found = stored(store, key._replace(name=name)) if name and name != key.name else None
         if found and annotation(found.document, V1_NAME_ANNOTATION) == key.name:
             return found
-    if key.kind != "HostEndpoint":
+    if key.kind not in _PER_NODE:
         return None
-    # A v1 host endpoint's name was unique on its node only, so its v3 name can't be computed from it.
-    named = [one for one in store.list(key.kind)[1] if annotation(one.document, V1_NAME_ANNOTATION) == key.name]
+    # A v1 endpoint's name was unique on its node or workload only, so its v3 name can't be computed from it.
+    there = store.list(key.kind, key.namespace)[1]
+    named = [one for one in there if annotation(one.document, V1_NAME_ANNOTATION) == key.name]
     if len(named) > 1:
         raise AmbiguousError(
-            f"{key.name!r} was the v1 name of {len(named)} host endpoints: {', '.join(one.key.name for one in named)}"
+            f"{key.name!r} was the v1 name of {len(named)} {_PER_NODE[key.kind]}: {', '.join(one.key.name for one in named)}"
         )
     return named[0] if named else None
 

@@ -50,7 +50,9 @@ class Source:
         """The line of a field such as `spec.ingress[0].destination.ports[1]`; of the nearest field around it if it's absent."""
         whole = join(self.prefix, path)
         while whole and whole not in self.lines:
-            whole = _LAST_STEP.sub("", whole, count=1)
+            shorter = _LAST_STEP.sub("", whole, count=1)
+            # A key may hold the very characters that part steps from each other.
+            whole = shorter if len(shorter) < len(whole) else whole[:-1]
         return self.lines.get(whole, 1)
 
     def where(self, path: str = "") -> str:
