@@ -26,7 +26,7 @@ from tests.lab.topology import Network
 
 pytestmark = pytest.mark.kernel
 
-WORLDS = 70
+WORLDS = 110
 LANDING = ("udp", "sctp", 112, 6)  # what servers tell of when it lands, answered or not
 PACKETS = 20
 NAT_PORT = 30000
