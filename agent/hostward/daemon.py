@@ -182,6 +182,7 @@ def _run(sources: Sources, settings: Settings) -> int:
     if other := foreign_backend_in_use():
         log.warning(other)
     health.register(LINKS, ready=True)
+    health.report(LINKS)  # without a list of links nothing is applied, and the kernel's component isn't ready
     while not threads.stop.wait(LOOK_SECONDS):
         health.report(LINKS, ready=not links.failure, detail=links.failure)
     mailbox.nudge()
