@@ -16,7 +16,7 @@ from tests.lab.memory_store import MemoryStore
 from tests.unit.command_line import CommandLine
 from tests.unit.test_convert_validate import DOCUMENTS, mutated
 
-LIGHT = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+LIGHT = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JUNK = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

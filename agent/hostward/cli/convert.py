@@ -27,6 +27,8 @@ def command(files: tuple[str, ...], recursive: bool, output: str, ignore_validat
         if found.wrong:
             raise CommandError("\n".join(["failed to execute command:", *map(str, found.wrong)]))
         manifests = found.manifests
+        if not manifests:
+            raise CommandError(f"failed to execute command: no resources specified in {', '.join(files)}")
     else:
         manifests = load(files, None, recursive=recursive)
     for one in manifests:

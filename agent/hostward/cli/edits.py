@@ -73,7 +73,10 @@ def labelled(found: Found, name: str, value: str | None, *, overwrite: bool) -> 
         raise NotSupportedError(f"{found.key}: network sets can't carry the label {name}")
     document = deepcopy(found.document)
     meta = document.get("metadata")
-    labels = dict((meta.get("labels") if isinstance(meta, dict) else None) or {})
+    stored = (meta.get("labels") if isinstance(meta, dict) else None) or {}
+    if not isinstance(stored, dict):
+        raise StoreError(f"{found.key}: what is stored as metadata.labels is no mapping; apply the resource anew")
+    labels = dict(stored)
     if value is None:
         if name not in labels:
             raise StoreError(f"{found.key} has no label {name}, so it can't be removed")

@@ -15,6 +15,7 @@ from hostward.model.decode import decode
 from hostward.model.failsafe import FailsafePort
 from hostward.model.keys import ResourceKey
 from hostward.model.names import POLICY_KINDS
+from hostward.model.nets import parse_address
 from hostward.model.resources import HostEndpoint, Policy, Profile, Resource, Tier
 from hostward.model.rules import TCP
 from hostward.model.settings import BUILT_IN, SETTINGS
@@ -85,7 +86,7 @@ def _etcd_lost(store: Store, after: Mapping[ResourceKey, Document | None]) -> It
         return
     found = {one.key: one.document for one in store.list("HostEndpoint")[1]}
     endpoints = [*found.values(), *(one for key, one in after.items() if key.kind == "HostEndpoint" and one)]
-    guarded = {address for one in endpoints for address in _spec(one).get("expectedIPs") or ()}
+    guarded = {address for one in endpoints for address in _addresses(one)}
     if not any(address in guarded for address, _ in peers):
         return  # no endpoint guards etcd by its address
     for kind in _DECIDING[1:]:
@@ -100,6 +101,12 @@ def _etcd_lost(store: Store, after: Mapping[ResourceKey, Document | None]) -> It
             f"etcd at {address} port {port} is behind HostEndpoint({endpoint.name}), where no policy would allow TCP {port} "
             "any more and it is no inbound failsafe: agents and this command may lose etcd"
         )
+
+
+def _addresses(endpoint: Document) -> list[str]:
+    expected = _spec(endpoint).get("expectedIPs")
+    found = (parse_address(one) for one in expected if isinstance(one, str)) if isinstance(expected, list) else ()
+    return [address for address in found if address]
 
 
 def _changed(
