@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
@@ -22,8 +23,9 @@ pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
 SEED = 20260301
 
 
-@pytest.fixture
-def lab() -> Iterator[WorkerLab]:
+@contextmanager
+def site() -> Iterator[tuple[WorkerLab, Etcd]]:
+    """A lab with the services of all kinds of traffic, and its etcd."""
     with WorkerLab() as lab:
         services = [
             kubeproxy.Service(f"{traffic.name.upper()}{version}", "udp", pod, traffic.inner, traffic.port)
@@ -34,13 +36,13 @@ def lab() -> Iterator[WorkerLab]:
         # A datagram a port and no answers: conntrack keeps half a minute of them unless told otherwise.
         lab.worker.sysctl({"net/netfilter/nf_conntrack_udp_timeout": "5"})
         kubeproxy.install(lab.worker, services, lab.POD_RANGE)
-        yield lab
+        with Etcd(lab.store, lab.STORE[0]) as etcd:
+            yield lab, etcd
 
 
-@pytest.fixture
-def etcd(lab: WorkerLab) -> Iterator[Etcd]:
-    with Etcd(lab.store, lab.STORE[0]) as server:
-        yield server
+class LostError(AssertionError):
+    """Something that was allowed all the time didn't arrive. A busy machine loses a datagram in 240,000 by itself
+    (reliability.md 4.2), so that this is tried once more; a leak never is."""
 
 
 class Disturbance:
@@ -123,25 +125,40 @@ def judge(reports: dict[str, ClassReport], disturbance: Disturbance) -> None:
     denied = {traffic.name for traffic in TRAFFIC if not traffic.allowed}
     sent = reports["failsafe v4"].sent
     print(f"{sent} sent per class, {disturbance.kills} kills, {disturbance.midway} of them midway")
-    faults = []
+    leaks, losses = [], []
     for name, report in reports.items():
         if name.split(" ")[0] in denied and report.arrived:
-            leaks = sorted(report.arrived)
-            faults.append(f"{name}: {len(leaks)} leaked, the first: {leaks[:10]}")
+            leaks.append(f"{name}: {len(report.arrived)} leaked, the first: {sorted(report.arrived)[:10]}")
         elif name.split(" ")[0] not in denied and report.lost:
-            faults.append(f"{name}: {len(report.lost)} lost, the first: {report.lost[:10]}")
-    assert not faults, f"of {sent} of each: {faults}"
+            losses.append(f"{name}: {len(report.lost)} lost, the first: {report.lost[:10]}")
+    assert not leaks, f"of {sent} of each: {leaks}"
     assert disturbance.midway, "no kill came while a change was under way"
     drawn = {(name, means) for state in disturbance.shapes.log for name, means in state.items()}
     assert len(drawn) > 30, f"too few means were drawn to say anything: {sorted(drawn)}"
+    if losses:
+        raise LostError(f"of {sent} of each: {losses}")
 
 
-def test_two_hundred_changes_and_twenty_kills(lab: WorkerLab, etcd: Etcd) -> None:
-    disturb(lab, etcd, rate=1000, changes=200, kills=20, seed=SEED)
+def hold(*, changes: int, kills: int, seed: int) -> None:
+    """The story once; a second time if something was lost the first time."""
+    for last in (False, True):
+        with site() as (lab, etcd):
+            try:
+                disturb(lab, etcd, rate=1000, changes=changes, kills=kills, seed=seed)
+            except LostError as lost:
+                if last:
+                    raise
+                print(f"once more: {lost}")
+            else:
+                return
+
+
+def test_two_hundred_changes_and_twenty_kills() -> None:
+    hold(changes=200, kills=20, seed=SEED)
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [SEED + n for n in range(1, 6)])
-def test_four_hundred_changes_and_a_hundred_kills(lab: WorkerLab, etcd: Etcd, seed: int) -> None:
-    disturb(lab, etcd, rate=1000, changes=400, kills=100, seed=seed)
+def test_four_hundred_changes_and_a_hundred_kills(seed: int) -> None:
+    hold(changes=400, kills=100, seed=seed)
