@@ -118,6 +118,79 @@ def test_what_was_lost_before_is_not_said_again(store):
     assert said(store, gnp("b", {"action": "Deny"})) == []
 
 
+def node(spec, name="m"):
+    return doc("Node", spec, name)
+
+
+def on_interface(interface, name="m", **spec):
+    return doc("HostEndpoint", {"node": "m", "interfaceName": interface} | spec, name)
+
+
+@pytest.mark.parametrize("interface", ["eth1", "*"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"bgp": {"ipv4Address": "192.0.2.1/24"}},
+        {"bgp": {"ipv4Address": "192.0.2.1"}},
+        {"addresses": [{"address": "10.0.0.1", "type": "InternalIP"}, {"address": "192.0.2.1/24"}]},
+    ],
+)
+def test_an_endpoint_by_interface_on_a_node_with_etcds_address(store, interface, spec):
+    warning = [
+        "warning: etcd at 192.0.2.1 port 30001 (an address of node m) may be behind HostEndpoint(m), where no policy would "
+        "allow TCP 30001 any more and it is no inbound failsafe: agents and this command may lose etcd"
+    ]
+    endpoint = on_interface(interface)
+    assert said(store, endpoint) == []  # nobody knows the node
+    assert said(store, endpoint, node(spec)) == warning
+    put(store, node(spec))
+    assert said(store, endpoint) == warning
+    assert said(store, endpoint, gnp("a", ALLOW_ETCD)) == []
+    assert said(store, on_interface(interface, node="other")) == []
+    put(store, endpoint, gnp("a", ALLOW_ETCD))
+    assert said(store, deleted=[gnp("a")]) == warning
+    assert said(store, deleted=[gnp("a"), endpoint]) == []
+    put(store, felix(failsafeInboundHostPorts=["tcp:22", "tcp:30001"]))
+    assert said(store, deleted=[gnp("a")]) == []
+
+
+def test_addresses_of_ipv6(store):
+    store.served = (("2001:db8::1", 30001),)
+    put(store, node({"bgp": {"ipv6Address": "2001:DB8:0::1/64"}}))
+    (told,) = said(store, on_interface("eth1"))
+    assert "etcd at 2001:db8::1 port 30001 (an address of node m) may be" in told
+
+
+def test_who_is_known_to_hold_the_address_alone_guards_it(store):
+    put(store, node({"bgp": {"ipv4Address": "192.0.2.1/24"}}))
+    assert said(store, on_interface("eth0", expectedIPs=["10.0.0.1"])) == []  # that interface has another one
+    put(store, ENDPOINT, gnp("a", ALLOW_ETCD, selector="role == 'm'"))
+    assert said(store, on_interface("eth0", "private")) == []
+    assert said(store, on_interface("*", "any")) == []
+    assert len(said(store, deleted=[gnp("a")])) == 1
+
+
+def test_every_endpoint_that_begins_to_block_is_told(store):
+    put(store, node({"bgp": {"ipv4Address": "192.0.2.1/24"}}), on_interface("eth1", "public"))
+    (told,) = said(store, on_interface("eth0", "private"))
+    assert "HostEndpoint(private)" in told
+
+
+def test_an_endpoint_for_all_interfaces_leaves_loopback_alone(store):
+    store.served = (("127.0.0.1", 30001), ("::1", 30001))
+    put(store, node({"addresses": [{"address": "127.0.0.1"}, {"address": "::1"}]}))
+    assert said(store, on_interface("*")) == []
+    assert len(said(store, on_interface("lo"))) == 2
+
+
+@pytest.mark.parametrize(
+    "spec", [5, {"bgp": 5}, {"bgp": {"ipv4Address": 5}}, {"addresses": {"a": 1}}, {"addresses": [5, {"address": None}, {}]}]
+)
+def test_nodes_that_nobody_can_read(store, spec):
+    store.put(ResourceKey("Node", "", "m"), {"metadata": {"name": "m"}, "spec": spec})
+    assert said(store, on_interface("eth1")) == []
+
+
 def felix(name="default", **spec):
     return doc("FelixConfiguration", spec, name)
 

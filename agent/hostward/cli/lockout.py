@@ -85,28 +85,51 @@ def _etcd_lost(store: Store, after: Mapping[ResourceKey, Document | None]) -> It
     if not peers:
         return
     found = {one.key: one.document for one in store.list("HostEndpoint")[1]}
+    if not found and not any(key.kind == "HostEndpoint" for key in after):
+        return
+    addresses = _node_addresses(store, after)
     endpoints = [*found.values(), *(one for key, one in after.items() if key.kind == "HostEndpoint" and one)]
     guarded = {address for one in endpoints for address in _addresses(one)}
+    guarded |= {address for one in endpoints for address in addresses.get(str(_spec(one).get("node")), ())}
     if not any(address in guarded for address, _ in peers):
-        return  # no endpoint guards etcd by its address
+        return  # no endpoint guards etcd by its address, or on its node
     for kind in _DECIDING[1:]:
         found |= {one.key: one.document for one in store.list(kind)[1]}
     changed = _changed(found, after)
-    before, later = _world(found), _world(changed)
+    before, later = _world(found, addresses), _world(changed, addresses)
     for address, port in peers:
-        endpoint = reach.blocking(later, address, port)
-        if endpoint is None or reach.blocking(before, address, port) or _is_failsafe(changed, endpoint, address, port):
-            continue
-        yield (
-            f"etcd at {address} port {port} is behind HostEndpoint({endpoint.name}), where no policy would allow TCP {port} "
-            "any more and it is no inbound failsafe: agents and this command may lose etcd"
-        )
+        lost_already = {one.name for one in reach.blocking(before, address, port)}
+        for endpoint in reach.blocking(later, address, port):
+            if endpoint.name in lost_already or _is_failsafe(changed, endpoint, address, port):
+                continue
+            # Which interface holds a node's address nobody but its agent knows.
+            where = "is" if address in endpoint.expected_ips else f"(an address of node {endpoint.node}) may be"
+            yield (
+                f"etcd at {address} port {port} {where} behind HostEndpoint({endpoint.name}), where no policy would allow "
+                f"TCP {port} any more and it is no inbound failsafe: agents and this command may lose etcd"
+            )
 
 
 def _addresses(endpoint: Document) -> list[str]:
     expected = _spec(endpoint).get("expectedIPs")
     found = (parse_address(one) for one in expected if isinstance(one, str)) if isinstance(expected, list) else ()
     return [address for address in found if address]
+
+
+def _node_addresses(store: Store, after: Mapping[ResourceKey, Document | None]) -> dict[str, frozenset[str]]:
+    """The addresses of each node, as stored or about to be; a node that is deleted keeps its addresses nevertheless."""
+    documents = {one.key: one.document for one in store.list("Node")[1]}
+    documents |= {key: one for key, one in after.items() if key.kind == "Node" and one}
+    return {key.name: frozenset(_of_node(_spec(one))) for key, one in documents.items()}
+
+
+def _of_node(spec: Mapping[str, Any]) -> Iterator[str]:
+    bgp, listed = spec.get("bgp"), spec.get("addresses")
+    texts = [bgp.get("ipv4Address"), bgp.get("ipv6Address")] if isinstance(bgp, dict) else []
+    texts += [one.get("address") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    for text in texts:
+        if isinstance(text, str) and (address := parse_address(text.partition("/")[0])):
+            yield address
 
 
 def _changed(
@@ -123,7 +146,7 @@ def _changed(
     return result
 
 
-def _world(documents: Mapping[ResourceKey, Document]) -> reach.World:
+def _world(documents: Mapping[ResourceKey, Document], addresses: Mapping[str, frozenset[str]]) -> reach.World:
     values: list[Resource] = []
     for key, document in documents.items():
         value = decode(key, to_json(document)).value if key.kind != _CLUSTER.kind else None
@@ -134,6 +157,7 @@ def _world(documents: Mapping[ResourceKey, Document]) -> reach.World:
         {one.key: one for one in values if isinstance(one, Policy)},
         {one.name: one for one in values if isinstance(one, Profile)},
         {one.name: one for one in values if isinstance(one, Tier)},
+        addresses,
     )
 
 

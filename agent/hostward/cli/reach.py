@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hostward.calc.compute import all_tiers, policy_lists, profile_or_deny
 from hostward.model import nets, selectors
 from hostward.model.keys import ResourceKey
-from hostward.model.resolved import TierPolicies
+from hostward.model.resolved import ANY_INTERFACE, TierPolicies
 from hostward.model.resources import HostEndpoint, Policy, Profile, Tier
 from hostward.model.rules import TCP, Action, Entity, Ports, Rule
 
@@ -24,14 +24,30 @@ class World:
     policies: Mapping[ResourceKey, Policy] = field(default_factory=dict)
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     tiers: Mapping[str, Tier] = field(default_factory=dict)
+    addresses: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Of each node."""
 
 
-def blocking(world: World, address: str, port: int) -> HostEndpoint | None:
-    """The host endpoint with this address through which no policy lets anybody reach the TCP port; None if there is none."""
-    for endpoint in world.endpoints:
-        if address in endpoint.expected_ips and not _lets_in(world, endpoint, address, port):
-            return endpoint
-    return None
+def blocking(world: World, address: str, port: int) -> tuple[HostEndpoint, ...]:
+    """The host endpoints that guard this address, or may, and through which no policy lets anybody reach the TCP port."""
+    known = tuple(one for one in world.endpoints if address in one.expected_ips)
+    return tuple(
+        one for one in known or world.endpoints if _may_guard(world, one, address) and not _lets_in(world, one, address, port)
+    )
+
+
+def _may_guard(world: World, endpoint: HostEndpoint, address: str) -> bool:
+    """Whether the address is the endpoint's, or its node's and may be on the interface that the endpoint names."""
+    if address in endpoint.expected_ips:
+        return True
+    if endpoint.interface == ANY_INTERFACE and _is_loopback(address):
+        return False  # it never governs lo (design D7)
+    named = endpoint.interface == ANY_INTERFACE or (endpoint.interface and not endpoint.expected_ips)
+    return bool(named) and address in world.addresses.get(endpoint.node, ())
+
+
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.startswith("127.")
 
 
 def _lets_in(world: World, endpoint: HostEndpoint, address: str, port: int) -> bool:
@@ -40,7 +56,7 @@ def _lets_in(world: World, endpoint: HostEndpoint, address: str, port: int) -> b
         labels |= profile_or_deny(name, world.profiles).labels
     labels |= endpoint.labels
     selecting = [one for one in world.policies.values() if selectors.parse(one.selector).matches(labels)]
-    lists = policy_lists(selecting, all_tiers(world.tiers), any_interface=endpoint.interface == "*")
+    lists = policy_lists(selecting, all_tiers(world.tiers), any_interface=endpoint.interface == ANY_INTERFACE)
     for tiers in (lists.untracked, lists.pre_dnat):
         early = _first(_rules(world, (key for tier in tiers for key in tier.ingress)), address, port)
         if early in (Action.ALLOW, Action.DENY):
