@@ -22,7 +22,7 @@ DATASTORE_VARIABLE = "HOSTWARD_DATASTORE"
 VALUE_OPTIONS = frozenset(
     (
         *("-c", "--config", "--datastore", "-n", "--namespace", "-o", "--output", "-f", "--filename"),
-        *("-l", "--log-level", "--context", "-p", "--patch", "-t", "--type"),
+        *("-l", "--log-level", "--context", "-p", "--patch", "-t", "--type", "--poll"),
     )
 )
 """Options with a value that may stand before the verb."""
