@@ -210,6 +210,39 @@ def test_writing_initialises_and_reading_does_not(hw, etcd):
     assert ok(hw, "version", "--cluster").splitlines()[1:] == ["Cluster Version:   unknown", "Cluster Type:      hostward"]
 
 
+INITIALISED = """\
+--- /dev/null
++++ ClusterInformation(default) (after)
+@@ -0,0 +1,8 @@
++apiVersion: projectcalico.org/v3
++kind: ClusterInformation
++metadata:
++  name: default
++spec:
++  clusterGUID: (random, made when it is written)
++  clusterType: hostward
++  datastoreReady: true
+"""
+
+
+def test_a_dry_run_on_an_empty_etcd_shows_how_it_would_be_initialised(hw, etcd):
+    file = hw.file(PAGE)
+    for verb in ("apply", "create"):
+        code, out, err = hw(verb, "-f", file, "--dry-run")
+        assert (code, err) == (
+            0, "dry run, nothing was written: 5 to create, 0 to change, 0 to delete, 0 to stay as is\n",
+        )  # fmt: skip
+        assert out.startswith(INITIALISED)
+        assert re.findall(r"^\+\+\+ (.*) \(after\)$", out, re.M)[1:] == [
+            "Tier(kube-admin)", "Tier(default)", "Tier(kube-baseline)", "GlobalNetworkPolicy(deny-kube-node-port-services)",
+        ]  # fmt: skip
+    assert hw("delete", "gnp", "x", "-s", "--dry-run")[1] == ""  # a real one would not initialise it either
+    assert etcd.list("/calico/") == {}
+    ok(hw, "apply", "-f", file)
+    summary = "dry run, nothing was written: 0 to create, 0 to change, 0 to delete, 1 to stay as is\n"
+    assert hw("apply", "-f", file, "--dry-run") == (0, "", summary)
+
+
 def test_a_policy_of_an_older_calico_is_found_updated_and_deleted(hw, etcd):
     key = f"{ROOT}globalnetworkpolicies/default.deny-kube-node-port-services"
     old = {"name": "default.deny-kube-node-port-services", "uid": "u", "creationTimestamp": "2019-01-01T00:00:00Z"}

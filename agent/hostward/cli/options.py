@@ -27,6 +27,8 @@ VALUE_OPTIONS = frozenset(
 )
 """Options with a value that may stand before the verb."""
 
+_GUID_TO_COME = "(random, made when it is written)"
+
 _LEVELS = ("panic", "fatal", "error", "warn", "warning", "info", "debug")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -92,6 +94,10 @@ def namespace_option(function: F) -> F:
     )
 
 
+def _url(datastore: str | None) -> str:
+    return datastore or os.environ.get(DATASTORE_VARIABLE) or "etcd"
+
+
 @contextmanager
 def opened(config: str | None, datastore: str | None, *, writes: bool = False) -> Iterator[Store]:
     """The store that the options and the environment name; closed at the end. With `writes` an empty etcd is initialised (A.6).
@@ -101,7 +107,7 @@ def opened(config: str | None, datastore: str | None, *, writes: bool = False) -
     # Imported here: `hostward version` and usage errors need no datastore.
     from hostward.datastore.connection import SettingsError, open_store  # noqa: PLC0415 # as above
 
-    url = datastore or os.environ.get(DATASTORE_VARIABLE) or "etcd"
+    url = _url(datastore)
     try:
         store = open_store(url, Path(config) if config else None, config is not None, os.environ, notice)
     except SettingsError as error:
@@ -119,7 +125,7 @@ def opened(config: str | None, datastore: str | None, *, writes: bool = False) -
 
 @contextmanager
 def opened_to_write(config: str | None, datastore: str | None, *, dry_run: bool, initialises: bool = True) -> Iterator[Store]:
-    """The store as `opened`; with `dry_run` one that writes nothing, and prints at the end what it would have changed."""
+    """The store as `opened`; with `dry_run` one that writes nothing and prints at the end what it would change."""
     if not dry_run:
         with opened(config, datastore, writes=initialises) as store:
             yield store
@@ -129,18 +135,20 @@ def opened_to_write(config: str | None, datastore: str | None, *, dry_run: bool,
 
     with opened(config, datastore) as store:
         rehearsal = Rehearsal(store)
+        if initialises and _url(datastore) == "etcd":
+            _initialise(rehearsal, _GUID_TO_COME)
         yield rehearsal
     changes = rehearsal.changes()
     click.echo(difference.difference(changes), nl=False)
     notice(difference.summary(changes))
 
 
-def _initialise(store: Store) -> None:
+def _initialise(store: Store, guid: str = "") -> None:
     from hostward.datastore.initialise import initialise  # noqa: PLC0415 # as in `opened`
     from hostward.datastore.store import StoreError  # noqa: PLC0415 # as in `opened`
 
     try:
-        initialise(store)
+        initialise(store, guid)
     except StoreError as error:
         # As calicoctl does, go on: the write itself may be allowed where this is not, and says so better when it isn't.
         notice(f"warning: the datastore could not be initialised: {error}")

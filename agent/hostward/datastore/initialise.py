@@ -20,14 +20,15 @@ TIERS: Final[dict[str, dict[str, Any]]] = {
 _TRIES: Final = 5
 
 
-def initialise(store: Store) -> None:
+def initialise(store: Store, guid: str = "") -> None:
     """Creates what is missing and leaves alone what is there; several writers may do it at once. StoreError.
 
-    `datastoreReady` is set only where it's unset: an explicit false is somebody's decision.
+    `guid` is for a cluster that has none; a random one by default. `datastoreReady` is set only where it's unset: an explicit
+    false is somebody's decision.
     """
     for attempt in range(_TRIES):
         try:
-            _cluster_information(store)
+            _cluster_information(store, guid or secrets.token_hex(16))
         except (AlreadyExistsError, ConflictError, NotFoundError):
             if attempt == _TRIES - 1:
                 raise
@@ -44,8 +45,7 @@ def initialise(store: Store) -> None:
                 continue  # another writer was faster
 
 
-def _cluster_information(store: Store) -> None:
-    guid = secrets.token_hex(16)
+def _cluster_information(store: Store, guid: str) -> None:
     try:
         found = store.get(CLUSTER)
     except NotFoundError:
