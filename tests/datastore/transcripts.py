@@ -82,9 +82,8 @@ def commands(kind: str, document: dict) -> Iterator[str]:
     yield f"delete {word} {name}{where} --skip-not-exists"
 
 
-def transcript(kind: str, etcd: Etcd, home: Path) -> str:
-    """What the commands of a kind print, on a store that is empty at first. Files are made in `home`, the current directory."""
-    etcd.delete("/calico/", prefix=True)
+def transcript(kind: str, home: Path) -> str:
+    """What the commands of a kind print, on a store that must be empty. Files are made in `home`, the current directory."""
     of_kind = documents()
     (home / "one.json").write_text(json.dumps(of_kind[kind]))
     (home / "tier.json").write_text(json.dumps(of_kind["Tier"]))
@@ -110,7 +109,8 @@ def rewrite() -> None:
         os.environ.update(etcd.env)
         os.chdir(home)
         for kind in documents():
-            (GOLDEN / f"{kind}.txt").write_text(transcript(kind, etcd, Path(home)))
+            etcd.delete("/calico/", prefix=True)
+            (GOLDEN / f"{kind}.txt").write_text(transcript(kind, Path(home)))
 
 
 if __name__ == "__main__":
