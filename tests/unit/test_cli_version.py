@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -57,6 +58,7 @@ def test_polling_prints_what_changed_until_it_is_interrupted(polling, tmp_path):
     information(tmp_path / "away", "v3.2.0")
     (tmp_path / "away").rename(tmp_path / "store")
     assert answer(polling) == ["v3.2.0", "hostward"]
+    time.sleep(0.4)  # some polls that find nothing new, and print nothing
     polling.send_signal(signal.SIGINT)
     out, err = polling.communicate(timeout=60)
     assert (polling.returncode, out, err) == (130, "", "\n")  # the line of ^C is ended
