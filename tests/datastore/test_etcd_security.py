@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -95,16 +97,28 @@ def test_a_missing_client_certificate_is_named(secure: Etcd) -> None:
     assert "certificate" in text
 
 
+def wait_until_it_listens(url: str) -> None:
+    """Before that a store and a feed may be told different things."""
+    address = urlsplit(url)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection((address.hostname or "", address.port or 0), 1).close()
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody listens at {url}"
+            time.sleep(0.05)
+        else:
+            return
+
+
 def test_a_certificate_for_another_name(tls: Tls, tmp_path: Path) -> None:
     cert, key = issue(tmp_path, tls.ca, "elsewhere", "DNS:elsewhere.invalid")
     # etcdctl asks for the same name, so that the server is started without waiting for it.
     server = Etcd(tls=Tls(tls.ca, cert, key, tls.client_cert, tls.client_key), start=False)
     try:
         server.launch()
-        deadline = time.monotonic() + 20
-        while "refused" in (text := refusal(server.env)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert "certificate isn't" in text
+        wait_until_it_listens(server.url)
+        assert "certificate isn't" in refusal(server.env)
     finally:
         server.close()
 
