@@ -7,12 +7,11 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$(PATH)")
 TYPED := demo tests/lab
 
-.PHONY: help setup demo test retest lint bench lock clean
+.PHONY: help setup demo test lint bench lock clean
 
 help:
 	@echo 'make demo    the main job with real packets, in network namespaces; half a minute'
 	@echo 'make test    all tests but those that take minutes each'
-	@echo 'make retest  only the tests that failed the last time'
 	@echo 'make lint    style, types and layers'
 	@echo 'make bench   the benchmarks'
 	@echo 'make setup   only what the others need: Debian packages, .venv'
@@ -27,10 +26,6 @@ demo: setup
 
 test: setup
 	$(AS_ROOT) $(BIN)/python -B -m pytest -m 'not soak'
-
-# Only what failed the last time: real time on a busy machine loses a datagram now and then (reliability gates allow one retry).
-retest: setup
-	$(AS_ROOT) $(BIN)/python -B -m pytest -m 'not soak' --last-failed --last-failed-no-failures none
 
 lint: setup
 	$(BIN)/ruff check .

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from hostward.dataplane.kernel import ActualChain, ActualTable, Unknown
 from hostward.dataplane.state import ActualState, is_own, same_set
 from hostward.render.marks import Marks, is_clear, is_set, put
+from hostward.render.roots import HOOKED
 from hostward.render.ruleset import (
     OWN_CHAIN_PREFIX,
     TABLES,
@@ -31,11 +32,6 @@ from hostward.render.ruleset import (
     TableName,
 )
 
-HOOKED: Final[Mapping[TableName, tuple[str, ...]]] = {
-    "raw": ("PREROUTING", "OUTPUT"),
-    "mangle": ("PREROUTING", "POSTROUTING"),
-    "filter": ("INPUT", "FORWARD", "OUTPUT"),
-}
 SetAlike = Callable[[str, str], bool]
 
 

@@ -11,10 +11,11 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from hostward.dataplane.kernel import CreateSet, DestroySet, Step, TableEdit
-from hostward.dataplane.live import HOOKED, Live, Part, gate, root
+from hostward.dataplane.live import Live, Part, gate, root
 from hostward.dataplane.state import ActualState, after, edit_between, same_set
 from hostward.dataplane.transition import change_set, place_sets, shadow_chain, transition, with_sets
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
+from hostward.render.roots import HOOKED
 from hostward.render.ruleset import FAMILIES, TABLES, Family, IPSet, Jump, Rule, Ruleset, Table, TableId, TableName
 
 __all__ = ["ActualState", "landmarks", "plan", "rules_of", "vocabulary"]

@@ -24,9 +24,10 @@ from hostward.dataplane.kernel import (
     Unknown,
     UpdateSet,
 )
-from hostward.dataplane.live import HOOKED, Live, gate, hook_of, root
+from hostward.dataplane.live import Live, gate, hook_of, root
 from hostward.dataplane.state import edit_between, edited, hooked, same_set
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
+from hostward.render.roots import HOOKED
 from hostward.render.ruleset import (
     MAX_CHAIN_NAME,
     MAX_SET_NAME,
