@@ -25,7 +25,7 @@ demo: setup
 	@$(AS_ROOT) $(BIN)/python -B -m demo
 
 test: setup
-	$(AS_ROOT) $(BIN)/python -B -m pytest -m 'not soak'
+	$(AS_ROOT) $(BIN)/python -B -m pytest -m 'not (soak or kube or conformance)'
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""`hostward kube-controller`: keeps etcd equal to what Kubernetes says, and owns only what it wrote."""
