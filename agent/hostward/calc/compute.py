@@ -10,20 +10,23 @@ from dataclasses import dataclass
 
 from hostward.model import nets
 from hostward.model.links import Link
-from hostward.model.resolved import ANY_INTERFACE, PolicyLists, Scope, TierPolicies
+from hostward.model.resolved import ANY_INTERFACE, PolicyLists, ResolvedWorkload, Scope, TierPolicies
 from hostward.model.resources import (
     BUILT_IN_PROFILES,
     BUILT_IN_TIERS,
+    NO_LABELS,
+    EndpointSlice,
     HostEndpoint,
     NamedPort,
     NetworkSet,
     Policy,
     Profile,
     Tier,
+    WorkloadEndpoint,
 )
 from hostward.model.rules import PORT_PROTOCOLS, Action, Rule
 from hostward.model.selectors import parse
-from hostward.model.sets import NamedPortSet, NetSet, SelectorSet, SetRef
+from hostward.model.sets import NamedPortSet, NetSet, SelectorSet, ServiceSet, SetRef
 
 _NO_HOST = ("0.0.0.0", "::")  # noqa: S104 # not to bind to: no set of addresses and ports can hold them, and nothing has them
 DENY_PROFILE_RULES = (Rule(Action.DENY),)
@@ -31,24 +34,53 @@ DENY_PROFILE_RULES = (Rule(Action.DENY),)
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """What selectors see of an endpoint or network set: effective labels, set members, named ports with their addresses."""
+    """What rules see of an endpoint, network set or endpoint slice: effective labels, set members, named ports.
+
+    Of a slice no selector sees anything: it belongs to its `service` (namespace, name), with the ports that are behind it.
+    """
 
     labels: Mapping[str, str]
     members: tuple[str, ...]
     ports: tuple[NamedPort, ...] = ()
+    service: tuple[str, str] | None = None
+    service_ports: tuple[tuple[int, int], ...] = ()
 
 
-def labelled(resource: HostEndpoint | NetworkSet, profiles: Mapping[str, Profile]) -> Labelled:
+Contributor = HostEndpoint | WorkloadEndpoint | NetworkSet | EndpointSlice
+
+
+def labelled(resource: Contributor, profiles: Mapping[str, Profile]) -> Labelled:
     """Own labels win; between profiles the first listed that has the label wins (M-11). Addresses as in M-44."""
-    if isinstance(resource, NetworkSet):
-        members = tuple(m for net in resource.nets for m in nets.set_members(net))
-        return Labelled(resource.labels, members)
+    if isinstance(resource, EndpointSlice):
+        return Labelled(NO_LABELS, resource.addresses, (), (resource.namespace, resource.service), resource.ports)
     labels: dict[str, str] = {}
     for name in reversed(resource.profiles):
         if (profile := profiles.get(name)) is not None:
             labels.update(profile.labels)
     labels.update(resource.labels)
-    return Labelled(labels, resource.expected_ips, resource.ports)
+    match resource:
+        case NetworkSet():
+            return Labelled(labels, tuple(m for net in resource.nets for m in nets.set_members(net)))
+        case HostEndpoint():
+            return Labelled(labels, resource.expected_ips, resource.ports)
+        case WorkloadEndpoint():
+            return Labelled(labels, resource.addresses, resource.ports)
+
+
+def applies(policy: Policy, endpoint: HostEndpoint | WorkloadEndpoint, labels: Mapping[str, str]) -> bool:
+    """Whether a policy judges an endpoint of these effective labels.
+
+    A policy in a namespace never selects hosts, whatever labels they claim (M-14); untracked and preDNAT policies mean nothing
+    to workloads (M-33).
+    """
+    if endpoint.isolated:
+        return False
+    if isinstance(endpoint, HostEndpoint):
+        if policy.key.namespace:
+            return False
+    elif policy.do_not_track or policy.pre_dnat:
+        return False
+    return parse(policy.selector).matches(labels)
 
 
 def governs(endpoint: HostEndpoint, interface: str, link: Link | None) -> bool:
@@ -124,6 +156,19 @@ def policy_lists(policies: Collection[Policy], tiers: Mapping[str, Tier], *, any
     )
 
 
+def resolved_workload(endpoint: WorkloadEndpoint, policies: Collection[Policy], tiers: Mapping[str, Tier]) -> ResolvedWorkload:
+    """A workload endpoint with the policies that select it."""
+    return ResolvedWorkload(
+        endpoint.interface,
+        f"{endpoint.namespace}/{endpoint.name}",
+        endpoint.addresses,
+        _list(policies, tiers),
+        endpoint.profiles,
+        endpoint.spoofable,
+        endpoint.isolated,
+    )
+
+
 def profile_or_deny(name: str, profiles: Mapping[str, Profile]) -> Profile:
     """The profile; a missing one denies both directions (D5, M-31)."""
     found = BUILT_IN_PROFILES.get(name) or profiles.get(name)
@@ -132,7 +177,11 @@ def profile_or_deny(name: str, profiles: Mapping[str, Profile]) -> Profile:
 
 def contribution(ref: SetRef, item: Labelled) -> frozenset[str]:
     """What one endpoint or network set adds to a set."""
-    if isinstance(ref, NetSet) or not parse(ref.selector).matches(item.labels):
+    if isinstance(ref, NetSet):
+        return frozenset()
+    if isinstance(ref, ServiceSet):
+        return _service_members(ref, item)
+    if item.service is not None or not parse(ref.selector).matches(item.labels):
         return frozenset()
     if isinstance(ref, SelectorSet):
         return frozenset(item.members)
@@ -140,6 +189,19 @@ def contribution(ref: SetRef, item: Labelled) -> frozenset[str]:
         f"{address},{PORT_PROTOCOLS[port.protocol]}:{port.port}"
         for port in item.ports
         if port.name == ref.name and _protocol_fits(ref, port)
+        for address in item.members
+        if address not in _NO_HOST
+    )
+
+
+def _service_members(ref: ServiceSet, item: Labelled) -> frozenset[str]:
+    if item.service != (ref.service.namespace, ref.service.name):
+        return frozenset()
+    if not ref.service.ports:
+        return frozenset(item.members)
+    return frozenset(
+        f"{address},{PORT_PROTOCOLS[protocol]}:{port}"
+        for protocol, port in item.service_ports
         for address in item.members
         if address not in _NO_HOST
     )

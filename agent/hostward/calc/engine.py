@@ -1,26 +1,37 @@
 """The incremental calculation: a change costs what it affects (`design.md` 3).
 
-Keyed tables one after another: labels, governors, selections, endpoints, policies and profiles in use, set members. Each step
-recomputes the keys that a change can affect and goes on only with those whose value differs. `calculate` is the oracle.
-Used by the engine thread only; pure.
+Keyed tables one after another: labels, governors and workloads, selections, endpoints, policies and profiles in use, set
+members. Each step recomputes the keys that a change can affect and goes on only with those whose value differs.
+`calculate` is the oracle. Used by the engine thread only; pure.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from hostward.calc import compute
 from hostward.calc.compute import Labelled
 from hostward.calc.interfaces import Governors
 from hostward.calc.members import SetMembers
+from hostward.calc.workloads import Workloads
 from hostward.model.keys import ResourceKey
 from hostward.model.links import Link
-from hostward.model.resolved import ANY_INTERFACE, Resolved, ResolvedEndpoint, Scope
-from hostward.model.resources import HostEndpoint, NetworkSet, Policy, Profile, Resource, Tier
-from hostward.model.selectors import parse
+from hostward.model.resolved import ANY_INTERFACE, Resolved, ResolvedEndpoint, ResolvedWorkload, Scope
+from hostward.model.resources import (
+    HostEndpoint,
+    NetworkSet,
+    Policy,
+    Profile,
+    Resource,
+    Tier,
+    WorkloadEndpoint,
+)
 from hostward.model.sets import SetRef, rule_refs
+
+E = TypeVar("E", ResolvedEndpoint, ResolvedWorkload)
 
 
 @dataclass(slots=True)
@@ -30,6 +41,7 @@ class _Changes:
     policies: dict[ResourceKey, Policy | None] = field(default_factory=dict)
     profiles: set[str] = field(default_factory=set)
     endpoints: dict[ResourceKey, HostEndpoint | None] = field(default_factory=dict)
+    workloads: dict[ResourceKey, WorkloadEndpoint | None] = field(default_factory=dict)
     labelled: set[ResourceKey] = field(default_factory=set)
     tiers: bool = False
 
@@ -49,11 +61,13 @@ class Engine:
         self._labelled: dict[ResourceKey, Labelled] = {}
         self._with_profile: dict[str, set[ResourceKey]] = {}
         self._governors = Governors(scope)
+        self._workloads = Workloads(scope)
         self._selected: dict[ResourceKey, set[ResourceKey]] = {}
         self._users: dict[ResourceKey, set[ResourceKey]] = {}
         self._profile_users: Counter[str] = Counter()
         self._members = SetMembers()
         self._endpoints_out: dict[str, ResolvedEndpoint] = {}
+        self._workloads_out: dict[str, ResolvedWorkload] = {}
         self._policies_out: dict[ResourceKey, Policy] = {}
         self._profiles_out: dict[str, Profile] = {}
 
@@ -61,13 +75,19 @@ class Engine:
         """Takes changed resources (None: gone) and, unless None, the whole new link table; the resolved state after them."""
         changes = self._take(resources)
         relabelled = self._relabel(changes)
-        moved = self._governors.update(changes.endpoints, links)
+        moved = self._governors.update(changes.endpoints, links) | self._workloads.update(changes.workloads)
         reordered, touched = self._select(changes, relabelled)
         self._resolve(moved, reordered)
         self._use(touched, changes)
         self._members.relabel(relabelled)
         self._members.settle()
-        return Resolved(dict(self._endpoints_out), dict(self._policies_out), dict(self._profiles_out), dict(self._members.sets))
+        return Resolved(
+            dict(self._endpoints_out),
+            dict(self._policies_out),
+            dict(self._profiles_out),
+            dict(self._members.sets),
+            dict(self._workloads_out),
+        )
 
     def _take(self, resources: Mapping[ResourceKey, Resource | None]) -> _Changes:
         changes = _Changes()
@@ -90,14 +110,12 @@ class Engine:
                         changes.labelled |= self._with_profile.get(value.name, set())
                     case HostEndpoint():
                         changes.endpoints[key] = new if isinstance(new, HostEndpoint) else None
-                        changes.labelled.add(key)
-                        for name in value.profiles:
-                            holders = self._with_profile.setdefault(name, set())
-                            (holders.add if value is new else holders.discard)(key)
-                            if not holders:
-                                del self._with_profile[name]
-                    case NetworkSet():
-                        changes.labelled.add(key)
+                    case WorkloadEndpoint():
+                        changes.workloads[key] = new if isinstance(new, WorkloadEndpoint) else None
+                if isinstance(value, compute.Contributor):
+                    changes.labelled.add(key)
+                if isinstance(value, HostEndpoint | WorkloadEndpoint | NetworkSet):
+                    self._hold_profiles(key, value.profiles, add=value is new)
             match old:
                 case Profile():
                     del self._profiles[old.name]
@@ -112,13 +130,20 @@ class Engine:
             self._tiers = compute.all_tiers(self._tiers)
         return changes
 
+    def _hold_profiles(self, key: ResourceKey, names: Iterable[str], *, add: bool) -> None:
+        for name in names:
+            holders = self._with_profile.setdefault(name, set())
+            (holders.add if add else holders.discard)(key)
+            if not holders:
+                del self._with_profile[name]
+
     def _relabel(self, changes: _Changes) -> dict[ResourceKey, tuple[Labelled | None, Labelled | None]]:
         result = {}
         for key in changes.labelled:
             resource = self._resources.get(key)
             old = self._labelled.pop(key, None)
             new = None
-            if isinstance(resource, HostEndpoint | NetworkSet):
+            if isinstance(resource, compute.Contributor):
                 new = self._labelled[key] = compute.labelled(resource, self._profiles)
             if old != new:
                 result[key] = (old, new)
@@ -126,7 +151,7 @@ class Engine:
 
     def _select(self, changes: _Changes, relabelled: Mapping[ResourceKey, object]) -> tuple[set[ResourceKey], set[ResourceKey]]:
         """Endpoints whose policy list may differ, and policies whose use or value may differ."""
-        active = set(self._governors.table.values())
+        active = {*self._governors.table.values(), *self._workloads.table.values()}
         reordered: set[ResourceKey] = active.copy() if changes.tiers else set()
         touched: set[ResourceKey] = set(changes.policies)
         for key in self._selected.keys() - active:
@@ -137,7 +162,11 @@ class Engine:
                 self._policies.pop(key, None)
             else:
                 self._policies[key] = policy
-        whole = {key for key in active if key not in self._selected or key in relabelled or key in changes.endpoints}
+        whole = {
+            key
+            for key in active
+            if key not in self._selected or key in relabelled or key in changes.endpoints or key in changes.workloads
+        }
         for key in whole:
             wanted = {p.key for p in self._policies.values() if self._applies(p, key)}
             touched |= self._reselect(key, wanted)
@@ -149,10 +178,10 @@ class Engine:
             self._reselect(key, wanted)
         return reordered | whole, touched
 
-    def _applies(self, policy: Policy, endpoint: ResourceKey) -> bool:
-        if self._governors.endpoint(endpoint).isolated:
-            return False
-        return parse(policy.selector).matches(self._labelled[endpoint].labels)
+    def _applies(self, policy: Policy, key: ResourceKey) -> bool:
+        endpoint = self._resources[key]
+        assert isinstance(endpoint, HostEndpoint | WorkloadEndpoint), "only endpoints are active"  # noqa: S101 # for the type checker
+        return compute.applies(policy, endpoint, self._labelled[key].labels)
 
     def _reselect(self, endpoint: ResourceKey, wanted: set[ResourceKey]) -> set[ResourceKey]:
         before = self._selected.get(endpoint, set())
@@ -164,20 +193,39 @@ class Engine:
         return before ^ wanted
 
     def _resolve(self, moved: set[str], reordered: set[ResourceKey]) -> None:
-        dirty = moved | {interface for interface, key in self._governors.table.items() if key in reordered}
+        self._replace(self._endpoints_out, self._governors.table, self._host, moved, reordered)
+        self._replace(self._workloads_out, self._workloads.table, self._workload, moved, reordered)
+
+    def _replace(
+        self,
+        out: dict[str, E],
+        table: Mapping[str, ResourceKey],
+        resolve: Callable[[str, ResourceKey], E],
+        moved: set[str],
+        reordered: set[ResourceKey],
+    ) -> None:
+        """Resolves again what may differ of one table of interfaces, and counts who uses which profile."""
+        dirty = moved | {interface for interface, key in table.items() if key in reordered}
         for interface in dirty:
-            old = self._endpoints_out.pop(interface, None)
+            old = out.pop(interface, None)
             new = None
-            if (key := self._governors.table.get(interface)) is not None:
-                endpoint = self._governors.endpoint(key)
-                selected = [self._policies[p] for p in self._selected[key]]
-                lists = compute.policy_lists(selected, self._tiers, any_interface=interface == ANY_INTERFACE)
-                new = ResolvedEndpoint(interface, endpoint.name, lists, endpoint.profiles, endpoint.isolated)
+            if (key := table.get(interface)) is not None:
+                new = resolve(interface, key)
                 new = old if new == old else new  # the same object tells rendering that there is nothing to do
-                self._endpoints_out[interface] = new
+                out[interface] = new
             for value, step in ((old, -1), (new, 1)):
                 for name in value.profiles if value is not None and not value.isolated else ():
                     self._profile_users[name] += step
+
+    def _host(self, interface: str, key: ResourceKey) -> ResolvedEndpoint:
+        endpoint = self._governors.endpoint(key)
+        selected = [self._policies[p] for p in self._selected[key]]
+        lists = compute.policy_lists(selected, self._tiers, any_interface=interface == ANY_INTERFACE)
+        return ResolvedEndpoint(interface, endpoint.name, lists, endpoint.profiles, endpoint.isolated)
+
+    def _workload(self, _: str, key: ResourceKey) -> ResolvedWorkload:
+        selected = [self._policies[p] for p in self._selected[key]]
+        return compute.resolved_workload(self._workloads.endpoint(key), selected, self._tiers)
 
     def _use(self, touched: set[ResourceKey], changes: _Changes) -> None:
         """Brings the policies and profiles in use, and the sets that they need, up to date."""

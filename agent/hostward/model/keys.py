@@ -39,6 +39,8 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("StagedGlobalNetworkPolicy", "stagedglobalnetworkpolicies", False),
         Kind("StagedNetworkPolicy", "stagednetworkpolicies", True),
         Kind("StagedKubernetesNetworkPolicy", "stagedkubernetesnetworkpolicies", True),
+        # Felix's own word for what it reads of a service; here the controller writes it for rules that name services.
+        Kind("KubernetesEndpointSlice", "kubernetesendpointslices", True),
         Kind("KubeControllersConfiguration", "kubecontrollersconfigurations", False),
     )
 }

@@ -33,7 +33,11 @@ class Scope:
 
     def is_host_interface(self, name: str) -> bool:
         """Whether a host endpoint may govern an interface of this name."""
-        return not name.startswith(self.workload_prefixes) and not self._is_excluded(name)
+        return not self.is_workload_interface(name) and not self._is_excluded(name)
+
+    def is_workload_interface(self, name: str) -> bool:
+        """Whether an interface of this name is a workload's: judged by workload endpoints alone, and cut off without one."""
+        return name.startswith(self.workload_prefixes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +72,33 @@ class ResolvedEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class ResolvedWorkload:
+    """The workload endpoint behind an interface, ready to be rendered. `endpoint` is its key's `namespace/name`.
+
+    `tiers` are the policies of both directions: workloads know only normal ones (M-33).
+    """
+
+    interface: str
+    endpoint: str
+    addresses: tuple[str, ...] = ()
+    tiers: tuple[TierPolicies, ...] = ()
+    profiles: tuple[str, ...] = ()
+    spoofable: tuple[str, ...] = ()
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
-    """All that rendering needs. Policies and profiles are those in use; a missing profile stands as one that denies (D5)."""
+    """All that rendering needs: the endpoints by interface, and what they use.
+
+    Policies and profiles are those in use; a missing profile stands as one that denies (D5).
+    """
 
     endpoints: Mapping[str, ResolvedEndpoint] = field(default_factory=dict)
     policies: Mapping[ResourceKey, Policy] = field(default_factory=dict)
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     sets: Mapping[SetRef, frozenset[str]] = field(default_factory=dict)
+    workloads: Mapping[str, ResolvedWorkload] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ NO_LABELS: Final[Labels] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A GlobalNetworkPolicy. `name` is what the user typed (A.3); `key` is the identity.
+    """A GlobalNetworkPolicy or, with a namespace in its key, a NetworkPolicy. `name` is what the user typed (A.3).
 
-    `selector` is the effective canonical selector (M-12); `ingress`/`egress` say whether `types` has the direction.
+    `key` is the identity; `selector` is the effective canonical selector (M-12, M-14); `ingress`/`egress` say whether `types`
+    has the direction.
     """
 
     key: ResourceKey
@@ -81,12 +82,44 @@ class HostEndpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadEndpoint:
+    """A pod's or virtual machine's interface (M-6). `addresses` are canonical, of both families, never none.
+
+    `labels` are its own with those that its place gives it (namespace, orchestrator, service account); it can't claim another's
+    namespace by them (M-17). `spoofable`: CIDRs that it may send from beside its own addresses (H-73). `isolated`: not wholly
+    understood, so nothing may pass (D4, H-48).
+    """
+
+    namespace: str
+    name: str
+    node: str
+    interface: str
+    addresses: tuple[str, ...]
+    profiles: tuple[str, ...] = ()
+    ports: tuple[NamedPort, ...] = ()
+    labels: Labels = field(default_factory=dict, hash=False)
+    spoofable: tuple[str, ...] = ()
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NetworkSet:
-    """A GlobalNetworkSet: canonical CIDRs, and the labels that selectors see."""
+    """A GlobalNetworkSet or NetworkSet: canonical CIDRs, its labels, and the profiles whose labels it inherits (M-7)."""
 
     name: str
     nets: tuple[str, ...] = ()
     labels: Labels = field(default_factory=dict, hash=False)
+    profiles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    """A part of what stands behind a Kubernetes service: addresses, and (protocol number, port) of each port (R-26)."""
+
+    namespace: str
+    service: str
+    addresses: tuple[str, ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +145,26 @@ class ClusterInformation:
     ready: bool
 
 
-Resource = Policy | Tier | Profile | HostEndpoint | NetworkSet | Node | Configuration | ClusterInformation
+@dataclass(frozen=True, slots=True)
+class StagedPolicy:
+    """A staged policy of any kind: counted, never enforced (M-32)."""
+
+    key: ResourceKey
+
+
+Resource = (
+    Policy
+    | Tier
+    | Profile
+    | HostEndpoint
+    | WorkloadEndpoint
+    | NetworkSet
+    | EndpointSlice
+    | StagedPolicy
+    | Node
+    | Configuration
+    | ClusterInformation
+)
 
 DEFAULT_ALLOW_PROFILE: Final = "projectcalico-default-allow"
 BUILT_IN_TIERS: Final[Mapping[str, Tier]] = MappingProxyType(

@@ -54,6 +54,15 @@ class Icmp:
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """A Kubernetes service that a side of a rule names: its endpoints' addresses, or with `ports` address and port (R-26)."""
+
+    namespace: str
+    name: str
+    ports: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """One side of a rule. None or an empty list does not restrict (R-1).
 
@@ -67,6 +76,7 @@ class Entity:
     not_ports: Ports = Ports()
     selector: str | None = None
     not_selector: str | None = None
+    service: Service | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hostward.model.rules import Entity, Rule
+from hostward.model.rules import Entity, Rule, Service
 from hostward.model.selectors import canonical
 
 
@@ -31,13 +31,20 @@ class NamedPortSet:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceSet:
+    """What stands behind a service: addresses, or with `service.ports` (address, protocol, port) (R-26)."""
+
+    service: Service
+
+
+@dataclass(frozen=True, slots=True)
 class NetSet:
     """The CIDRs that a rule lists itself, when more than one: a set instead of OR blocks (D9)."""
 
     nets: tuple[str, ...]
 
 
-SetRef = SelectorSet | NamedPortSet | NetSet
+SetRef = SelectorSet | NamedPortSet | ServiceSet | NetSet
 ANY_SELECTOR = "all()"
 
 
@@ -74,7 +81,14 @@ def side_sets(entity: Entity, protocol: int | None) -> SideSets:
     if entity.selector is None and entity.not_selector is not None:
         all_of.append(SetMatch(SelectorSet(entity.not_selector), negate=True))
     all_of += [SetMatch(NamedPortSet(within, protocol, name), negate=True) for name in entity.not_ports.names]
+    if entity.service is not None:
+        all_of.append(SetMatch(ServiceSet(entity.service)))
     return SideSets(tuple(all_of), names)
+
+
+def holds_ports(ref: SetRef) -> bool:
+    """Whether a set's members are (address, protocol, port), not addresses."""
+    return isinstance(ref, NamedPortSet) or (isinstance(ref, ServiceSet) and ref.service.ports)
 
 
 def rule_refs(rule: Rule) -> frozenset[SetRef]:

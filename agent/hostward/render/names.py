@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Final, Literal
 
 from hostward.model.keys import ResourceKey
-from hostward.model.sets import NamedPortSet, NetSet, SelectorSet, SetRef
+from hostward.model.sets import NamedPortSet, NetSet, SelectorSet, ServiceSet, SetRef
 from hostward.render.ruleset import MAX_CHAIN_NAME, Family
 
 Direction = Literal["ingress", "egress"]
@@ -80,5 +80,8 @@ def set_name(ref: SetRef, family: Family) -> str:
             return f"hw{family}-s-{_hash(selector, 24)}"
         case NamedPortSet(selector, protocol, name):
             return f"hw{family}-p-{_hash(f'{selector},{protocol},{name}', 24)}"
+        case ServiceSet(service):
+            kind = "v" if service.ports else "a"
+            return f"hw{family}-{kind}-{_hash(f'{service.namespace}/{service.name}', 24)}"
         case NetSet(nets):
             return f"hw{family}-n-{_hash(','.join(nets), 24)}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from hostward.model import nets
 from hostward.model.rules import ICMP, ICMPV6, Action, Entity, PortRange, Rule
-from hostward.model.sets import NamedPortSet, NetSet, SetMatch, side_sets
+from hostward.model.sets import NetSet, SetMatch, holds_ports, side_sets
 from hostward.render.marks import clear, is_set, put
 from hostward.render.names import ALLOW, PASS, Direction, set_name
 from hostward.render.options import Options
@@ -116,7 +116,7 @@ def _side(entity: Entity, side: Side, protocol: int | None, family: Family) -> _
 
 
 def _in_set(match: SetMatch, side: Side, family: Family) -> InSet:
-    dimensions: tuple[Side, ...] = (side, side) if isinstance(match.ref, NamedPortSet) else (side,)
+    dimensions: tuple[Side, ...] = (side, side) if holds_ports(match.ref) else (side,)
     return InSet(set_name(match.ref, family), dimensions, match.negate)
 
 

@@ -15,7 +15,7 @@ from hostward.model.nets import set_members
 from hostward.model.resolved import Resolved, ResolvedEndpoint
 from hostward.model.resources import Policy, Profile
 from hostward.model.rules import Rule
-from hostward.model.sets import NamedPortSet, NetSet, SetRef
+from hostward.model.sets import NetSet, SetRef, holds_ports
 from hostward.render import names, roots
 from hostward.render.endpoint import filter_chains, has_pre_dnat, has_untracked, mangle_chains, raw_chains
 from hostward.render.names import Direction
@@ -94,7 +94,7 @@ def filled(ref: SetRef, source: frozenset[str] | NetSet, family: Family, room: i
         members = frozenset(m for m in source if family_of(m.partition(",")[0]) == family)
     while room < len(members):
         room *= 2
-    return IPSet("hash:ip,port" if isinstance(ref, NamedPortSet) else "hash:net", family, members, room)
+    return IPSet("hash:ip,port" if holds_ports(ref) else "hash:net", family, members, room)
 
 
 class Renderer:
