@@ -7,16 +7,17 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$(PATH)")
 TYPED := demo tests/lab
 
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test kube test-kube lint bench lock clean
 
 help:
 	@echo 'make demo    the main job with real packets, in network namespaces; half a minute'
 	@echo 'make test    all tests but those that take minutes each'
+	@echo 'make test-kube  tests against a real API server and kube-proxy, which `make kube` builds first (five minutes, once)'
 	@echo 'make lint    style, types and layers'
 	@echo 'make bench   the benchmarks'
 	@echo 'make setup   only what the others need: Debian packages, .venv'
 	@echo 'make lock    write requirements.lock anew from pyproject.toml'
-	@echo 'make clean   remove what make has made'
+	@echo 'make clean   remove what make has made, but .cache'
 
 setup:
 	@scripts/bootstrap.sh
@@ -26,6 +27,12 @@ demo: setup
 
 test: setup
 	$(AS_ROOT) $(BIN)/python -B -m pytest -m 'not (soak or kube or conformance)'
+
+kube: setup
+	@scripts/kube.sh
+
+test-kube: kube
+	$(AS_ROOT) $(BIN)/python -B -m pytest -m kube tests/kube
 
 lint: setup
 	$(BIN)/ruff check .
