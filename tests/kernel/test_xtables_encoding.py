@@ -23,6 +23,7 @@ from hostward.render.ruleset import (
     PortSet,
     Protocol,
     Reject,
+    ReversePath,
     Rule,
     SetMark,
     State,
@@ -83,6 +84,8 @@ def all_rules(table):
         # The set's name as data where a match's name could stand.
         yield from (Rule((InSet(f"hw{table.family}-one", ("src",)),), DROP, "x" * n + "set") for n in range(9))
         yield Rule((), ACCEPT)
+    if table.name == "raw":
+        yield Rule((Interface("in", "cali", True), ReversePath()), DROP)
     yield from (Rule((TCP,) if n % 2 else (), target, comments[n % 6]) for n, target in enumerate(targets(table.name)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,7 @@ from hostward.render.ruleset import (
     PortSet,
     Protocol,
     Reject,
+    ReversePath,
     Rule,
     Ruleset,
     SetMark,
@@ -91,6 +93,8 @@ ND_PACKET = Packet(6, "input", "fe80::1", "fe80::2", 58, icmp_type=135)
         (Mark(0x10, 0x30), changed(mark=0x30), False),
         (Mark(0x10, 0x30, negate=True), changed(mark=0x30), True),
         (Limit("1/second", 1), PACKET, True),
+        (ReversePath(), PACKET, False),
+        (ReversePath(), replace(PACKET, spoofed=True), True),
     ],
 )
 def test_a_match(match: Match, packet: Packet, expected: bool) -> None:

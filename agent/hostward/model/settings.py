@@ -53,6 +53,10 @@ class Settings:
     iptables_mangle_allow_action: str = "Accept"
     iptables_filter_deny_action: str = "Drop"
     default_endpoint_to_host_action: str = "Drop"
+    workload_source_spoofing: str = "Disabled"
+    vxlan_port: int = 4789
+    allow_vxlan_packets_from_workloads: bool = False
+    allow_ipip_packets_from_workloads: bool = False
     disable_conntrack_invalid_check: bool = False
     max_ipset_size: int = 1_048_576
     iptables_refresh_interval: float = 180.0
@@ -170,6 +174,14 @@ _ALL: Final = (
         choice("Drop", "Accept", "Return"),
         "What happens to traffic from workloads to this host that their policy allowed.",
     ),
+    Setting(
+        "workloadSourceSpoofing",
+        choice("Disabled", "Any"),
+        "Whether a workload may send from the addresses in its endpoint's `allowSpoofedSourcePrefixes`, or from its own alone.",
+    ),
+    Setting("vxlanPort", _PORT, "UDP port of the cluster's VXLAN tunnels, to which workloads can't send."),
+    Setting("allowVXLANPacketsFromWorkloads", BOOL, "Whether workloads can send to `vxlanPort` all the same."),
+    Setting("allowIPIPPacketsFromWorkloads", BOOL, "Whether workloads can send IP-in-IP packets."),
     Setting(
         "disableConntrackInvalidCheck", BOOL, "Whether packets in conntrack state INVALID are left to policy, not dropped."
     ),

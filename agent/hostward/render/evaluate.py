@@ -28,6 +28,7 @@ from hostward.render.ruleset import (
     NoTrack,
     PortSet,
     Reject,
+    ReversePath,
     Rule,
     Ruleset,
     SetMark,
@@ -54,8 +55,8 @@ class Packet:
     """One packet as it enters the host's hooks.
 
     `dnat` is the (address, port) that nat rewrites the destination to, for the first packet of a connection as for later
-    ones. `mark` is whatever somebody else left there. Ports are 0 where the protocol has none; interfaces are "" where the
-    path has none. Addresses are canonical.
+    ones. `mark` is whatever somebody else left there. `spoofed`: the way back to its source leads out of another interface.
+    Ports are 0 where the protocol has none; interfaces are "" where the path has none. Addresses are canonical.
     """
 
     family: Family
@@ -72,6 +73,7 @@ class Packet:
     state: ConnState = "NEW"
     dnat: tuple[str, int] | None = None
     mark: int = 0
+    spoofed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,8 @@ def _matches(match: Match, walk: _Walk, builtin: str) -> bool:
             return _in_set(match, walk)
         case Limit():
             return True
+        case ReversePath():
+            return packet.spoofed
 
 
 def _rule(rule: Rule, walk: _Walk) -> Verdict | Jump | None:

@@ -24,6 +24,10 @@ TO_FORWARD: Final = "hw-to-host-forward"
 FROM_WORKLOAD_FORWARD: Final = "hw-from-host-wl-forward"
 TO_WORKLOAD_FORWARD: Final = "hw-to-host-wl-forward"
 WORKLOAD_FORWARD: Final = "hw-wl-forward"
+FROM_WORKLOAD: Final = "hw-from-wl"
+TO_WORKLOAD: Final = "hw-to-wl"
+WORKLOAD_TO_HOST: Final = "hw-wl-to-host"
+WORKLOAD_RAW: Final = "hw-wl-raw"
 FAILSAFE_IN: Final = "hw-failsafe-in"
 FAILSAFE_OUT: Final = "hw-failsafe-out"
 NEIGHBOUR_DISCOVERY: Final = "hw-nd"
@@ -70,6 +74,11 @@ def endpoint_chain(interface: str, direction: Direction, traffic: Literal["", "f
     """
     prefix = f"hw-{'fh' if direction == 'ingress' else 'th'}{traffic}-"
     return prefix + ANY_INTERFACE_ID if interface == "*" else chain_name(prefix, interface)
+
+
+def workload_chain(interface: str, direction: Direction) -> str:
+    """The chain of what comes from a workload (`hw-fw-…`, egress policies) or goes to it (`hw-tw-…`, ingress ones)."""
+    return chain_name("hw-fw-" if direction == "egress" else "hw-tw-", interface)
 
 
 @lru_cache(maxsize=65536)

@@ -14,6 +14,7 @@ from hostward.render.marks import Marks
 from hostward.render.ruleset import FAMILIES, Family
 
 KernelAllow = Literal["ACCEPT", "RETURN"]
+KernelVerdict = Literal["ACCEPT", "DROP", "RETURN"]
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _DEFAULT_BURST: Final = 5  # what the kernel takes where none is given
 
@@ -35,6 +36,11 @@ class Options:
     log_prefix: str = "calico-packet"
     log_limit: tuple[str, int] | None = None
     max_set_size: int = 1_048_576
+    allow_spoofing: bool = False
+    vxlan_port: int = 4789
+    allow_vxlan: bool = False
+    allow_ipip: bool = False
+    to_host: KernelVerdict = "DROP"
 
 
 def _log_limit(rate: str, burst: int) -> tuple[str, int] | None:
@@ -48,6 +54,13 @@ def _log_limit(rate: str, burst: int) -> tuple[str, int] | None:
 
 def _allow(word: str) -> KernelAllow:
     return "RETURN" if word == "Return" else "ACCEPT"
+
+
+def _to_host(settings: Settings) -> KernelVerdict:
+    """What is done with what workloads may send to this host; accepted the way everything in INPUT is (H-39)."""
+    if settings.default_endpoint_to_host_action == "Accept":
+        return _allow(settings.iptables_filter_allow_action)
+    return "RETURN" if settings.default_endpoint_to_host_action == "Return" else "DROP"
 
 
 def options(settings: Settings, datastore: Iterable[tuple[str, int]], spoken: Iterable[Family] = FAMILIES) -> Options:
@@ -72,4 +85,9 @@ def options(settings: Settings, datastore: Iterable[tuple[str, int]], spoken: It
         log_prefix=settings.log_prefix,
         log_limit=_log_limit(settings.log_action_rate_limit, settings.log_action_rate_limit_burst),
         max_set_size=settings.max_ipset_size,
+        allow_spoofing=settings.workload_source_spoofing == "Any",
+        vxlan_port=settings.vxlan_port,
+        allow_vxlan=settings.allow_vxlan_packets_from_workloads,
+        allow_ipip=settings.allow_ipip_packets_from_workloads,
+        to_host=_to_host(settings),
     )

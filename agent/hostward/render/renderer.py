@@ -12,11 +12,11 @@ from typing import Literal
 
 from hostward.model.nets import family as family_of
 from hostward.model.nets import set_members
-from hostward.model.resolved import Resolved, ResolvedEndpoint
+from hostward.model.resolved import Resolved, ResolvedEndpoint, ResolvedWorkload
 from hostward.model.resources import Policy, Profile
 from hostward.model.rules import Rule
 from hostward.model.sets import NetSet, SetRef, holds_ports
-from hostward.render import names, roots
+from hostward.render import names, roots, workload
 from hostward.render.endpoint import filter_chains, has_pre_dnat, has_untracked, mangle_chains, raw_chains
 from hostward.render.names import Direction
 from hostward.render.options import Options
@@ -45,7 +45,7 @@ class _Memory:
     """One table as it was rendered last."""
 
     parts: dict[str, _Part] = field(default_factory=dict)
-    endpoints: dict[str, tuple[ResolvedEndpoint, Chains]] = field(default_factory=dict)
+    endpoints: dict[str, tuple[ResolvedEndpoint | ResolvedWorkload, Chains]] = field(default_factory=dict)
     table: Table | None = None
 
 
@@ -97,6 +97,13 @@ def filled(ref: SetRef, source: frozenset[str] | NetSet, family: Family, room: i
     return IPSet("hash:ip,port" if holds_ports(ref) else "hash:net", family, members, room)
 
 
+def _endpoints(resolved: Resolved, table: TableName) -> Iterator[tuple[str, ResolvedEndpoint | ResolvedWorkload]]:
+    """The endpoints with chains of their own in a table, by interface."""
+    yield from resolved.endpoints.items()
+    if table == "filter":
+        yield from resolved.workloads.items()
+
+
 class Renderer:
     """Renders with one set of options; other options, another renderer."""
 
@@ -116,7 +123,9 @@ class Renderer:
         """The desired state of the kernel."""
         self._follow(resolved)
         shared = {table: self._roots(resolved.endpoints, table) for table in roots.HOOKED}
-        tables = {where: self._table(resolved, where, shared[where.name]) for where in self._memory}
+        tables = {
+            where: self._table(resolved, where, shared[where.name] | self._workloads(resolved, where)) for where in self._memory
+        }
         kept, self._sets = self._sets, {}
         for family in self._options.families:
             self._fill(resolved, family, kept)
@@ -141,7 +150,7 @@ class Renderer:
         memory = self._memory[where]
         chains: Chains = {**self._common[where]}
         endpoints = {}
-        for interface, endpoint in resolved.endpoints.items():
+        for interface, endpoint in _endpoints(resolved, where.name):
             known = memory.endpoints.get(interface)
             if known is None or known[0] is not endpoint:
                 known = (endpoint, self._endpoint(endpoint, where.family, where.name))
@@ -183,7 +192,9 @@ class Renderer:
         sets = frozenset(used for rule in chain for used in rule.uses_sets())
         return _Part(source, chain, tuple(jumps), sets, {used: nets[used] for used in sets & nets.keys()})
 
-    def _endpoint(self, endpoint: ResolvedEndpoint, family: Family, table: TableName) -> Chains:
+    def _endpoint(self, endpoint: ResolvedEndpoint | ResolvedWorkload, family: Family, table: TableName) -> Chains:
+        if isinstance(endpoint, ResolvedWorkload):
+            return workload.filter_chains(endpoint, family, self._options)
         make = {"raw": raw_chains, "mangle": mangle_chains, "filter": filter_chains}[table]
         return make(endpoint, family, self._options)
 
@@ -195,7 +206,17 @@ class Renderer:
         if table == "mangle":
             pre_dnat = any(map(has_pre_dnat, endpoints.values()))
             return chains | roots.mangle_roots(options, endpoints=bool(endpoints), pre_dnat=pre_dnat)
-        return chains | roots.filter_roots(options, endpoints=bool(endpoints))
+        return chains | roots.filter_roots(options, hosts=bool(endpoints))
+
+    def _workloads(self, resolved: Resolved, where: TableId) -> Chains:
+        """What surrounds the workloads' own chains."""
+        match where.name:
+            case "filter":
+                return workload.shared_chains(resolved.workloads, where.family, self._options)
+            case "raw":
+                return {names.WORKLOAD_RAW: workload.raw_chain(resolved.workloads, where.family, self._options)}
+            case _:
+                return {}
 
     def _dispatch(self, endpoints: Mapping[str, ResolvedEndpoint], table: TableName) -> Chains:
         options = self._options
@@ -206,21 +227,21 @@ class Renderer:
                 (names.FROM_WORKLOAD_FORWARD, names.TO_WORKLOAD_FORWARD, "wl"),
             )
             return {
-                chain: roots.dispatch(endpoints, direction, traffic, options)
+                chain: roots.host_dispatch(endpoints, direction, traffic, options)
                 for ingress, egress, traffic in traffics
                 for chain, direction in ((ingress, DIRECTIONS[0]), (egress, DIRECTIONS[1]))
             }
         if table == "mangle":
             return {
-                names.FROM_ENDPOINT: roots.dispatch(
+                names.FROM_ENDPOINT: roots.host_dispatch(
                     {name for name, e in endpoints.items() if has_pre_dnat(e)}, "ingress", "", options, governed=endpoints
                 ),
-                names.TO_ENDPOINT: roots.dispatch(endpoints, "egress", "", options, except_workloads=True),
+                names.TO_ENDPOINT: roots.host_dispatch(endpoints, "egress", "", options, except_workloads=True),
             }
         untracked = {name for name, e in endpoints.items() if has_untracked(e)}
         return {
-            names.FROM_ENDPOINT: roots.dispatch(untracked, "ingress", "", options),
-            names.TO_ENDPOINT: roots.dispatch(untracked, "egress", "", options),
+            names.FROM_ENDPOINT: roots.host_dispatch(untracked, "ingress", "", options),
+            names.TO_ENDPOINT: roots.host_dispatch(untracked, "egress", "", options),
         }
 
     # --- sets ----------------------------------------------------------------------------------------------------------

@@ -12,8 +12,7 @@ from hostward.model.failsafe import FailsafePort
 from hostward.model.nets import family as family_of
 from hostward.model.resolved import ANY_INTERFACE
 from hostward.model.rules import ICMPV6, PortRange
-from hostward.render import names
-from hostward.render.endpoint import ESTABLISHED
+from hostward.render import names, workload
 from hostward.render.marks import clear, is_clear, is_set, put
 from hostward.render.names import Direction
 from hostward.render.options import Options
@@ -36,6 +35,7 @@ from hostward.render.ruleset import (
     TableName,
     Verdict,
 )
+from hostward.render.steps import ESTABLISHED
 
 NEIGHBOUR_DISCOVERY_TYPES: Final = (130, 131, 132, 133, 134, 135, 136, 143)
 HOOKED: Final[Mapping[TableName, tuple[str, ...]]] = {
@@ -56,12 +56,16 @@ def hooks(table: TableName, options: Options) -> dict[str, Hook]:
 
 
 def raw_roots(options: Options, *, untracked: bool) -> dict[str, Chain]:
-    """raw is the first hook of every packet: our bits are cleared there (D15), then untracked policy judges (H-32, H-33)."""
+    """raw is the first hook of every packet: our bits are cleared there (D15), then untracked policy judges (H-32, H-33).
+
+    Not what workloads send: that is looked at for spoofed sources instead.
+    """
     accepted = Rule((is_set(options.marks.accept),), ACCEPT)
     result = {}
     for root, dispatch in (("hw-PREROUTING", names.FROM_ENDPOINT), ("hw-OUTPUT", names.TO_ENDPOINT)):
+        workloads = workload.enter(options, names.WORKLOAD_RAW) if root == "hw-PREROUTING" else ()
         judge = (Rule((), Jump(dispatch)), accepted) if untracked else ()
-        result[root] = (Rule((), clear(options.marks.all)), *judge)
+        result[root] = (Rule((), clear(options.marks.all)), *workloads, *judge)
     return result
 
 
@@ -82,22 +86,18 @@ def mangle_roots(options: Options, *, endpoints: bool, pre_dnat: bool) -> dict[s
     return {"hw-PREROUTING": entry, "hw-POSTROUTING": leave}
 
 
-def filter_roots(options: Options, *, endpoints: bool) -> dict[str, Chain]:
-    """INPUT, OUTPUT and FORWARD (H-36..H-38). Without a host endpoint they let everything through."""
-    if not endpoints:
-        return {"hw-INPUT": (), "hw-FORWARD": (), "hw-OUTPUT": ()}
+def filter_roots(options: Options, *, hosts: bool) -> dict[str, Chain]:
+    """INPUT, OUTPUT and FORWARD (H-36..H-38). Without a host endpoint only traffic of workload interfaces is judged."""
+    from_workload = workload.enter(options, names.WORKLOAD_TO_HOST)
+    through_workload = workload.enter(options, names.WORKLOAD_FORWARD, ("in", "out"))
+    chains = {names.WORKLOAD_FORWARD: workload.forward_chain(options, hosts=hosts)}
+    if not hosts:
+        return chains | {"hw-INPUT": from_workload, "hw-FORWARD": through_workload, "hw-OUTPUT": ()}
     marks = options.marks
     accepted = Rule((is_set(marks.accept),), Verdict(options.filter_allow))
     after = () if options.filter_allow == "ACCEPT" else (accepted,)
-    from_workload = [Rule((Interface("in", prefix, True),), RETURN) for prefix in options.workload_prefixes]
     to_workload = [Rule((Interface("out", prefix, True),), RETURN) for prefix in options.workload_prefixes]
-    workload_forward = [
-        Rule((Interface(way, prefix, True),), Jump(names.WORKLOAD_FORWARD, goto=True))
-        for prefix in options.workload_prefixes
-        for way in ("in", "out")
-    ]
-    undecided = (is_clear(marks.accept),)
-    return {
+    return chains | {
         "hw-INPUT": (*from_workload, accepted, Rule((), Jump(names.FROM_ENDPOINT)), *after),
         "hw-OUTPUT": (
             accepted,
@@ -108,20 +108,14 @@ def filter_roots(options: Options, *, endpoints: bool) -> dict[str, Chain]:
         "hw-FORWARD": (
             # The generation bit is raw's alone: the end of FORWARD still asks for it.
             Rule((), SetMark(marks.forwarded, marks.all & ~(marks.accept | marks.generation))),
-            *workload_forward,
-            Rule(undecided, Jump(names.FROM_FORWARD)),
+            *through_workload,
+            Rule((is_clear(marks.accept),), Jump(names.FROM_FORWARD)),
             Rule((), Jump(names.TO_FORWARD)),
-        ),
-        # Until workload policy judges these packets, an accept of the host's side must not let them past other firewalls.
-        names.WORKLOAD_FORWARD: (
-            Rule(undecided, Jump(names.FROM_WORKLOAD_FORWARD)),
-            Rule((), Jump(names.TO_WORKLOAD_FORWARD)),
-            Rule((), clear(marks.accept)),
         ),
     }
 
 
-def dispatch(
+def host_dispatch(
     interfaces: Iterable[str],
     direction: Direction,
     traffic: Traffic,

@@ -98,7 +98,15 @@ class Limit:
     burst: int
 
 
-Match = Interface | Protocol | Net | PortSet | IcmpType | State | Mark | InSet | Limit
+@dataclass(frozen=True, slots=True)
+class ReversePath:
+    """The way back to the packet's source leads out of another interface than it came in by: the source is spoofed (rpfilter).
+
+    Only where packets come in: raw and mangle PREROUTING.
+    """
+
+
+Match = Interface | Protocol | Net | PortSet | IcmpType | State | Mark | InSet | Limit | ReversePath
 
 
 # --- targets -----------------------------------------------------------------------------------------------------------

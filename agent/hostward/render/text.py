@@ -24,6 +24,7 @@ from hostward.render.ruleset import (
     PortSet,
     Protocol,
     Reject,
+    ReversePath,
     Rule,
     SetMark,
     State,
@@ -58,6 +59,9 @@ def match_words(match: Match, family: Family) -> tuple[str, ...]:
             return ("-m", "set", *bang, "--match-set", name, ",".join(dimensions))
         case Limit(rate, burst):
             return ("-m", "limit", "--limit", rate, *(("--limit-burst", str(burst)) if burst else ()))
+        case ReversePath():
+            # validmark: routes that depend on somebody's packet mark are asked for with that mark.
+            return ("-m", "rpfilter", "--invert", "--validmark")
 
 
 def target_words(target: Target, family: Family) -> tuple[str, ...]:

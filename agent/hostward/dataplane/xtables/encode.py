@@ -48,7 +48,8 @@ MAX_COMMENT: Final = 255
 MAX_LOG_PREFIX: Final = 29
 _COMMENT: Final = re.compile(r"[A-Za-z0-9:_\-./]*\Z")
 _CHAIN: Final = re.compile(r"[A-Za-z0-9_.:~-]{1,28}\Z")
-_ARITY: Final = {"--notrack": 0}  # every other option of our matches and targets takes one argument
+# Every other option of our matches and targets takes one argument.
+_ARITY: Final = dict.fromkeys(("--notrack", "--invert", "--validmark"), 0)
 _KEPT_PARTS: Final = 65536
 _VIA_IN, _VIA_OUT, _SRC, _DST, _PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40  # inversion flags, the same in both families
 _HAS_PROTOCOL: Final = 0x01  # IP6T_F_PROTO
