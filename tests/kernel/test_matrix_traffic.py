@@ -359,7 +359,7 @@ def test_untracked_allow_skips_this_endpoints_policies_on_forward(matrix: Matrix
 def test_open_connections_survive_a_new_deny(matrix: Matrix, index: int) -> None:
     """H-71: in, out, routed, and through a NodePort; new ones don't get through. Only untracked policy cuts them."""
     lab, internet, worker = matrix.lab, matrix.probers["internet"], matrix.probers["worker"]
-    matrix.host.bring(ETH1, policy("open", ingress=[rule()], egress=[rule()]))
+    matrix.bring([ETH1, policy("open", ingress=[rule()], egress=[rule()])])
     ways = {
         "in": (internet, lab.PUBLIC, 80),
         "node-port": (internet, lab.PUBLIC, 30080),
@@ -369,10 +369,10 @@ def test_open_connections_survive_a_new_deny(matrix: Matrix, index: int) -> None
     for name, (prober, pair, port) in ways.items():
         assert prober.hold(f"{name}-{index}", pair[index], port) == "ok"
     early = policy("early", preDNAT=True, ingress=[rule("Deny")])
-    matrix.host.bring(ETH1, early, policy("shut", ingress=[rule("Deny")], egress=[rule("Deny")], applyOnForward=True))
+    matrix.bring([ETH1, early, policy("shut", ingress=[rule("Deny")], egress=[rule("Deny")], applyOnForward=True)])
     for name, (prober, pair, port) in ways.items():
         assert prober.still(f"{name}-{index}", timeout=2) == "ok", name
         assert not prober.can_connect(pair[index], port, timeout=0.15), name
-    matrix.host.bring(ETH1, policy("raw", doNotTrack=True, ingress=[rule("Deny")], egress=[]))
+    matrix.bring([ETH1, policy("raw", doNotTrack=True, ingress=[rule("Deny")], egress=[])])
     for name, (prober, _, _) in ways.items():
         assert prober.still(f"{name}-{index}", timeout=0.15) == "timeout", name

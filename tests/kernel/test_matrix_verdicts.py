@@ -200,7 +200,7 @@ def test_reject_answers_and_drop_is_silent(matrix: Matrix) -> None:
             assert results.pop(("out udp 80", family)) in ("refused", "denied")
         assert set(results.values()) == {word}, results
     # TCP over IPv6 takes no notice of the first refusal: it comes while `connect` still holds the socket.
-    matrix.host.bring(*items, iptables_filter_deny_action="Reject")
+    matrix.bring(items, iptables_filter_deny_action="Reject")
     refused = matrix.probers["internet"].probe(Probe(address, 80, timeout=3) for address in matrix.lab.PUBLIC)
     assert [outcome.result for outcome in refused] == ["refused", "refused"]
 
@@ -292,9 +292,9 @@ def test_dhcpv6_on_the_link(matrix: Matrix, shut: list[Document]) -> None:
     ways = [(router, ours, 546, "to-worker"), (worker, theirs, 547, "eth1")]
     others = [(router, ours, 547, "to-worker"), (worker, theirs, 546, "eth1"), (worker, "2001:db8:2::1", 547, "eth1")]
     with Listener(router, udp=[546, 547]):
-        matrix.host.bring()
+        matrix.bring([])
         assert all(answers(*way) for way in (*ways, *others))
-        matrix.host.bring(ETH1, *shut)
+        matrix.bring([ETH1, *shut])
         assert all(answers(*way) for way in ways)
         assert not any(answers(*way) for way in others)
     matrix.judge([ETH1, *shut], {"in udp 546": False, "in udp 547": False})

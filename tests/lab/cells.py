@@ -20,12 +20,17 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 
 Pair = tuple[str, str]
 WORKLOAD: Pair = ("10.244.1.5", "fd00:244:1::5")
-VIRTUAL: Pair = ("198.18.0.7", "2001:db8:18::7")  # nat makes of 8000 the internet client's port 80, of 8001 the peer's
+VIRTUAL: Pair = (
+    "198.18.0.7",
+    "2001:db8:18::7",
+)  # nat makes of 8000 the internet client's port 80; of 8001 the peer's, of 8002 and 8003 the workloads'
 INTERNET: tuple[Pair, ...] = tuple((f"203.0.113.{n}", f"2001:db8:5::{n}") for n in (5, 6, 7, 8))
 PUBLIC: tuple[Pair, ...] = tuple((f"192.0.2.{n}", f"2001:db8:2::{n}") for n in (10, 11, 12))
 PEER: tuple[Pair, ...] = tuple((f"10.0.20.{n}", f"fd00:20::{n}") for n in (5, 6, 7))
 PRIVATE, POD = (WorkerLab.PRIVATE,), (WorkerLab.POD,)
 GATEWAY: Pair = ("10.244.1.1", "fd00:244:1::1")
+SECOND: Pair = ("10.244.2.5", "fd00:244:2::5")  # another workload of this host
+SECOND_GATEWAY: Pair = ("10.244.2.1", "fd00:244:2::1")
 LOOPBACK: Pair = ("127.0.0.1", "::1")
 
 
@@ -73,6 +78,14 @@ WAYS: Mapping[str, Way] = {
     "to-workload": Way("forward", "internet", INTERNET, "workload", (WORKLOAD,), "eth1", "cali1"),
     "workload-in": Way("input", "workload", (WORKLOAD,), "worker", (GATEWAY,), enters="cali1"),
     "host-workload": Way("output", "worker", (GATEWAY,), "workload", (WORKLOAD,), leaves="cali1"),
+    "host-service": Way("output", "worker", PUBLIC, "workload", (VIRTUAL,), "", "cali1", {8002: (WORKLOAD, 80)}),
+    "pod-to-pod": Way("forward", "workload", (WORKLOAD,), "second", (SECOND,), "cali1", "cali2"),
+    "pod-to-pod-back": Way("forward", "second", (SECOND,), "workload", (WORKLOAD,), "cali2", "cali1"),
+    "pod-service": Way("forward", "workload", (WORKLOAD,), "second", (VIRTUAL,), "cali1", "cali2", {8003: (SECOND, 80)}),
+    "to-second": Way("forward", "internet", INTERNET, "second", (SECOND,), "eth1", "cali2"),
+    "second-out": Way("forward", "second", (SECOND,), "internet", INTERNET, "cali2", "eth1"),
+    "second-in": Way("input", "second", (SECOND,), "worker", (SECOND_GATEWAY,), enters="cali2"),
+    "host-second": Way("output", "worker", (SECOND_GATEWAY,), "second", (SECOND,), leaves="cali2"),
     "loop": Way("output", "worker", (LOOPBACK,), "worker", (LOOPBACK,), leaves="lo"),
 }
 

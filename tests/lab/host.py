@@ -24,7 +24,8 @@ from hostward.model.decode import decode
 from hostward.model.keys import ResourceKey
 from hostward.model.links import Link
 from hostward.model.resolved import Inputs, Scope
-from hostward.model.resources import HostEndpoint, NetworkSet, Policy, Resource
+from hostward.model.resources import DEFAULT_ALLOW_PROFILE, HostEndpoint, NetworkSet, Policy, Resource, WorkloadEndpoint
+from hostward.model.selectors import parse
 from hostward.model.settings import BUILT_IN, Settings
 from hostward.render.options import options
 from hostward.render.renderer import Renderer
@@ -33,6 +34,8 @@ from tests.lab.netns import Namespace
 from tests.lab.oracle import Host
 
 NETLINK_ROUTE = 0
+NAMESPACE = "projectcalico.org/namespace"
+HOSTS = f"!has({NAMESPACE})"  # a selector; it doesn't find workloads, as all() would
 Document = Mapping[str, Any]
 
 
@@ -56,6 +59,8 @@ def load(item: Document | Resource) -> tuple[ResourceKey, Resource]:
 def _key(resource: Resource) -> ResourceKey:
     if isinstance(resource, Policy):
         return resource.key
+    if isinstance(resource, WorkloadEndpoint):
+        return ResourceKey("WorkloadEndpoint", resource.namespace, resource.name)
     kind = "GlobalNetworkSet" if isinstance(resource, NetworkSet) else type(resource).__name__
     return ResourceKey(kind, "", getattr(resource, "name", "default"))
 
@@ -147,13 +152,39 @@ def endpoint(interface: str, name: str = "", /, *, node: str = "worker", **spec:
 def policy(
     name: str, /, *, ingress: Iterable[Document] | None = None, egress: Iterable[Document] | None = None, **spec: Any
 ) -> Document:
-    """A global network policy, for all endpoints unless `selector` says otherwise; its `types` are the directions given."""
+    """A global network policy, for host endpoints unless `selector` says otherwise. Its `types` are the directions given."""
     directions = {"ingress": ingress, "egress": egress}
     given = {name: list(rules) for name, rules in directions.items() if rules is not None}
     types = [name.capitalize() for name in given]
     if spec.get("preDNAT") or spec.get("doNotTrack"):
         spec.setdefault("applyOnForward", True)
-    return document("GlobalNetworkPolicy", name, **{"selector": "all()", "types": types, **given, **spec})
+    return document("GlobalNetworkPolicy", name, **{"selector": HOSTS, "types": types, **given, **spec})
+
+
+def in_namespace(namespace: str, item: Document) -> Policy:
+    """A global policy as the NetworkPolicy of this name would be: for the workloads of one namespace only (M-14)."""
+    _, value = load(item)
+    assert isinstance(value, Policy)
+    key = ResourceKey("NetworkPolicy", namespace, value.key.name)
+    return replace(value, key=key, selector=parse(f"({value.selector}) && {NAMESPACE} == '{namespace}'").text)
+
+
+def workload(
+    interface: str,
+    addresses: Iterable[str],
+    /,
+    *,
+    namespace: str = "default",
+    node: str = "worker",
+    labels: Mapping[str, str] | None = None,
+    profiles: Iterable[str] = (DEFAULT_ALLOW_PROFILE,),
+    **fields: Any,
+) -> WorkloadEndpoint:
+    """A workload endpoint; all its traffic is allowed where no policy selects it, unless `profiles` say otherwise."""
+    own = {NAMESPACE: namespace, **(labels or {})}
+    return WorkloadEndpoint(
+        namespace, f"on-{interface}", node, interface, tuple(addresses), tuple(profiles), labels=own, **fields
+    )
 
 
 def rule(
@@ -170,5 +201,5 @@ def rule(
 
 def isolated(resource: Resource) -> Resource:
     """An endpoint as it stands in when it isn't wholly understood."""
-    assert isinstance(resource, HostEndpoint)
+    assert isinstance(resource, HostEndpoint | WorkloadEndpoint)
     return replace(resource, isolated=True)

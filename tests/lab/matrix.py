@@ -12,29 +12,44 @@ from typing import Any
 
 from hostward.model.resources import Resource
 from tests.lab import kubeproxy
-from tests.lab.cells import GATEWAY, INTERNET, PEER, PUBLIC, VIRTUAL, WORKLOAD, Cell, answered, cells
-from tests.lab.host import Document, HostUnderTest, endpoint, policy
+from tests.lab.cells import (
+    GATEWAY,
+    INTERNET,
+    PEER,
+    PUBLIC,
+    SECOND,
+    SECOND_GATEWAY,
+    VIRTUAL,
+    WORKLOAD,
+    Cell,
+    answered,
+    cells,
+)
+from tests.lab.host import Document, HostUnderTest, endpoint, policy, workload
 from tests.lab.probes import Listener, Outcome, Probe, Prober, probe_all
 from tests.lab.topology import WorkerLab
 
 TCP_PORTS = (22, 80, 81, 443, 2379, 8080, 8090)
-UDP_PORTS = (53, 67, 68, 80, 81, 546, 547, 5353, *range(7000, 7040))
+UDP_PORTS = (53, 67, 68, 80, 81, 546, 547, 4789, 5353, *range(7000, 7040))
+PODS = (workload("cali1", WORKLOAD), workload("cali2", SECOND))  # all that they send and get is allowed
+Item = Document | Resource
 LEAK_SECONDS = 0.15  # how long a cell that must be shut is watched; what gets through later is found at the server
 PASS_SECONDS = 3.0
 
 
 class MatrixLab(WorkerLab):
-    """The usual worker, with a workload behind `cali1`, several addresses on each side, and nat rules beside ours."""
+    """The usual worker, with workloads behind `cali1` and `cali2`, several addresses on each side, and nat beside us."""
 
     def build(self) -> None:
         """Makes every host and link."""
         super().build()
-        self.workload = self.host("workload")
-        self.link(
-            self.worker, "cali1", [f"{GATEWAY[0]}/24", f"{GATEWAY[1]}/64"],
-            self.workload, "eth0", [f"{WORKLOAD[0]}/24", f"{WORKLOAD[1]}/64"],
-        )  # fmt: skip
-        self.workload.ip(f"route add default via {GATEWAY[0]}", f"route add ::/0 via {GATEWAY[1]}")
+        self.workload, self.second = self.host("workload"), self.host("second")
+        for pod, device, near, far in (
+            (self.workload, "cali1", GATEWAY, WORKLOAD),
+            (self.second, "cali2", SECOND_GATEWAY, SECOND),
+        ):
+            self.link(self.worker, device, [f"{near[0]}/24", f"{near[1]}/64"], pod, "eth0", [f"{far[0]}/24", f"{far[1]}/64"])
+            pod.ip(f"route add default via {near[0]}", f"route add ::/0 via {near[1]}")
         for host, device, pairs, lengths in (
             (self.internet, "eth0", INTERNET, (25, 64)),
             (self.worker, "eth1", PUBLIC, (24, 64)),
@@ -74,6 +89,7 @@ class MatrixLab(WorkerLab):
             )  # fmt: skip
             for chain, port, pair in (
                 ("PREROUTING", "8000", self.INTERNET), ("OUTPUT", "8000", self.INTERNET), ("OUTPUT", "8001", self.PEER),
+                ("OUTPUT", "8002", WORKLOAD), ("PREROUTING", "8003", SECOND),
             ):  # fmt: skip
                 self.worker.run(
                     tool, "-t", "nat", "-A", chain, "-d", VIRTUAL[index], "-p", "tcp", "--dport", port,
@@ -94,9 +110,10 @@ class Matrix:
                 "peer": lab.peer,
                 "pod": lab.pod,
                 "workload": lab.workload,
+                "second": lab.second,
             }
             self.servers = {
-                name: stack.enter_context(Listener(place, TCP_PORTS, UDP_PORTS, (6, 112, 132)))
+                name: stack.enter_context(Listener(place, TCP_PORTS, UDP_PORTS, (4, 6, 112, 132)))
                 for name, place in places.items()
             }
             self.probers = {name: stack.enter_context(Prober(place)) for name, place in places.items() if name != "pod"}
@@ -125,12 +142,16 @@ class Matrix:
         heard = {token for name in {c.way.receiver for c in wanted} for token in self.servers[name].heard()}
         return outcomes, heard
 
+    def bring(self, items: Sequence[Item], *, pods: Sequence[Item] = PODS, **settings: Any) -> None:
+        """Applies a state. Unless `pods` and settings say otherwise, workloads are none of the case's business."""
+        self.host.bring(*items, *pods, **{"default_endpoint_to_host_action": "Return", **settings})
+
     def open(self, wanted: Mapping[Cell, bool]) -> None:
         """Shows once for each cell that it works on the open host."""
         new = dict.fromkeys((cell for cell in wanted if cell not in self._works), True)
         if not new:
             return
-        self.host.bring()
+        self.bring([])
         outcomes, heard = self.probe(new)
         dead = [f"{c.text} v{c.family}: {o.result}" for c, o in outcomes.items() if not o and o.token not in heard]
         assert not dead, f"doesn't work even where nothing is guarded: {dead}"
@@ -149,15 +170,22 @@ class Matrix:
                 self.lab.worker.run(tool, "-w", "-t", table, "-D", *rule)
 
     def judge(
-        self, items: Sequence[Document | Resource], expected: Mapping[str, bool], *, oracle: bool = True, **settings: Any
+        self,
+        items: Sequence[Item],
+        expected: Mapping[str, bool],
+        *,
+        pods: Sequence[Item] = PODS,
+        oracle: bool = True,
+        **settings: Any,
     ) -> dict[tuple[str, int], Outcome]:
         """Applies a state, and compares every cell with what it should be; the outcomes by text and family.
 
-        `oracle`: whether the oracle knows what this is about. A cell that policy shuts must not even be heard.
+        `pods`: the workload endpoints; usually all of their traffic is allowed. `oracle`: whether the oracle knows what this
+        is about. A cell that policy shuts must not even be heard.
         """
         wanted = {cell: passes for text, passes in expected.items() for cell in cells(text)}
         self.open(wanted)
-        self.host.bring(*items, **settings)
+        self.bring(items, pods=pods, **settings)
         return self.compare(wanted, oracle=oracle)
 
     def compare(self, wanted: Mapping[Cell, bool], *, oracle: bool = True) -> dict[tuple[str, int], Outcome]:
