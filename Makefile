@@ -12,7 +12,7 @@ TYPED := demo tests/lab
 help:
 	@echo 'make demo    the main job with real packets, in network namespaces; half a minute'
 	@echo 'make test    all tests but those that take minutes each'
-	@echo 'make test-kube  tests against a real API server and kube-proxy, which `make kube` builds first (five minutes, once)'
+	@echo 'make test-kube  tests against a real API server and kube-proxy, which `make kube` builds first (four minutes, once)'
 	@echo 'make lint    style, types and layers'
 	@echo 'make bench   the benchmarks'
 	@echo 'make setup   only what the others need: Debian packages, .venv'

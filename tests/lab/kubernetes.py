@@ -29,7 +29,7 @@ CACHE = Path(__file__).parents[2] / ".cache" / "kube"
 BIN = CACHE / "bin"
 ADMIN = "lab-admin-token"
 SERVICES = "10.96.0.0/16"
-STARTS_WITHIN = 120.0  # seconds; about 10 on a quiet machine
+STARTS_WITHIN = 120.0  # seconds; about 4 on a quiet machine
 Document = Mapping[str, Any]
 
 
@@ -61,9 +61,13 @@ class Program:
         """Whether the process runs."""
         return self.process is not None and self.process.poll() is None
 
+    def log(self) -> str:
+        """Everything that it wrote, over all its lives."""
+        return (self.home / "log").read_text(encoding="utf-8", errors="replace")
+
     def log_end(self) -> str:
         """The last part of its log."""
-        return (self.home / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
+        return self.log()[-3000:]
 
     def end(self, how: signal.Signals = signal.SIGKILL) -> None:
         """Ends the process; its files stay."""
@@ -152,22 +156,25 @@ class ApiServer(Program):
         while time.monotonic() < deadline and self.alive:
             try:
                 if self.request("GET", "/readyz")[0] == 200:
-                    return self._write_kubeconfig()
+                    return
             except OSError:
                 pass  # it doesn't listen yet, or has no certificate yet
             time.sleep(0.1)
         raise RuntimeError(f"kube-apiserver isn't ready: {self.log_end()}")
 
-    def _write_kubeconfig(self) -> None:
+    def kubeconfig(self, token: str = ADMIN) -> Path:
+        """A kubeconfig file for whoever has this token."""
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "lab", "cluster": {"server": self.url, "certificate-authority": str(self.ca)}}],
-            "users": [{"name": "admin", "user": {"token": ADMIN}}],
-            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "admin"}}],
+            "users": [{"name": "somebody", "user": {"token": token}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "somebody"}}],
             "current-context": "lab",
         }
-        self.kubeconfig.write_text(json.dumps(config), encoding="utf-8")
+        file = self.home / f"kubeconfig-{token}"
+        file.write_text(json.dumps(config), encoding="utf-8")
+        return file
 
     def close(self) -> None:
         """Kills the server and its etcd and removes their data."""
@@ -176,14 +183,9 @@ class ApiServer(Program):
             self.etcd.close()
 
     # --- asking --------------------------------------------------------------------------------------------------------
-    @property
-    def kubeconfig(self) -> Path:
-        """A kubeconfig of one who may do all."""
-        return self.home / "kubeconfig"
-
     def kubectl(self, *arguments: str, data: Document | None = None, token: str = ADMIN) -> str:
         """Runs kubectl against this server, `data` as JSON on its stdin; its stdout. RuntimeError carries its stderr."""
-        command = [str(BIN / "kubectl"), "--kubeconfig", str(self.kubeconfig), "--token", token, "--request-timeout", "30s"]
+        command = [str(BIN / "kubectl"), "--kubeconfig", str(self.kubeconfig(token)), "--request-timeout", "30s"]
         command += ["--cache-dir", str(self.home / "kubectl-cache"), *arguments]
         text = json.dumps(data) if data is not None else None
         return self.namespace.run(*command, data=text) if self.namespace else run(*command, data=text)
@@ -239,7 +241,7 @@ class KubeProxy(Program):
                 assert legacy is not None, tool
                 (tools / tool).symlink_to(legacy)
             command = [
-                str(BIN / "kube-proxy"), "--kubeconfig", str(api.kubeconfig), "--hostname-override", name,
+                str(BIN / "kube-proxy"), "--kubeconfig", str(api.kubeconfig()), "--hostname-override", name,
                 "--proxy-mode", "iptables", "--cluster-cidr", pods, "--iptables-sync-period", f"{every}s",
                 "--iptables-min-sync-period", "0s", "--metrics-bind-address", f"127.0.0.1:{self.METRICS}",
                 # No writes to the machine's own conntrack settings.
