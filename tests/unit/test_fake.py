@@ -22,6 +22,7 @@ from hostward.render.ruleset import (
     PortSet,
     Protocol,
     Reject,
+    ReversePath,
     Rule,
     TableId,
     TableName,
@@ -66,6 +67,16 @@ REFUSED: list[tuple[Step, str]] = [
     (edit(Rule((), DROP, "x" * 256)), "comment"),
     (edit(Rule((), Reject()), table="mangle"), "REJECT"),
     (edit(Rule((), NoTrack())), "CT"),
+    (edit(Rule((ReversePath(),), DROP)), "rpfilter: only valid"),
+    (TableEdit(TableId(4, "raw"), {}, {"OUTPUT": Hook((Rule((ReversePath(),), DROP),))}), "hooks OUTPUT, but only"),
+    (
+        TableEdit(
+            TableId(4, "raw"),
+            {"hw-x": (Rule((ReversePath(),), DROP),), "hw-y": (Rule((), Jump("hw-x")),)},
+            {"PREROUTING": Hook((Rule((), Jump("hw-y")),)), "OUTPUT": Hook((Rule((), Jump("hw-y")),))},
+        ),
+        "hooks OUTPUT, but only",
+    ),
     (TableEdit(FILTER, {"hw-none": None}, {}), "hw-none"),
     (TableEdit(FILTER, {"hw-INPUT": None}, {}), "hw-INPUT"),
     (TableEdit(FILTER, {}, {"PREROUTING": Hook()}), "PREROUTING"),
@@ -98,6 +109,7 @@ def test_it_takes_what_fits(kernel: FakeKernel) -> None:
     kernel.apply(edit(Rule((Protocol(6), PortSet("dst", (*((9 * n, 9 * n + 1) for n in range(7)), (99, 99)))), DROP)))
     kernel.apply(edit(Rule((), Reject()), name="hw-" + "x" * 25))
     kernel.apply(edit(Rule((), NoTrack()), table="raw"))
+    kernel.apply(edit(Rule((ReversePath(),), DROP), table="mangle"))
     kernel.apply(TableEdit(FILTER, {"hw-INPUT": None}, {"INPUT": Hook()}))
     kernel.apply(DestroySet("hw4-nets"))
     kernel.apply(DestroySet("hw4-nets"))

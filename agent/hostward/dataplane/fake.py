@@ -23,7 +23,7 @@ from hostward.dataplane.kernel import (
     Unknown,
     UpdateSet,
 )
-from hostward.dataplane.refusals import KERNEL_CHAINS, kernel_chain_refusals, rule_refusals, structure_refusals
+from hostward.dataplane.refusals import KERNEL_CHAINS, hook_refusals, kernel_chain_refusals, rule_refusals, structure_refusals
 from hostward.model import nets
 from hostward.render.evaluate import FilterState
 from hostward.render.ruleset import FAMILIES, MAX_SET_NAME, TABLES, Family, IPSet, Jump, Rule, TableId, is_own_chain, is_own_set
@@ -202,7 +202,8 @@ class FakeKernel:
             self._require(name in builtins, edit, f"{where}: no kernel chain {name}")
             foreign = tuple(rule for rule in builtins[name] if isinstance(rule, Foreign) and not _opaque(rule).ours)
             builtins[name] = (*hook.first, *foreign, *hook.last)
-        refusals = list(structure_refusals(_plain(chains), _plain(builtins)))
+        meant = _plain(chains), _plain(builtins)
+        refusals = [*structure_refusals(*meant), *hook_refusals(*meant)]
         for name, written in {**chains, **builtins}.items():
             for rule in written:
                 if isinstance(rule, Rule):

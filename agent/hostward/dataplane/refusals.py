@@ -22,6 +22,7 @@ from hostward.render.ruleset import (
     PortSet,
     Protocol,
     Reject,
+    ReversePath,
     Rule,
     SetMark,
     TableId,
@@ -62,6 +63,8 @@ def _match_refusals(match: Match, rule: Rule, where: TableId, sets: Mapping[str,
         case Net(_, net):
             if nets.family(net) != where.family or nets.parse_net(net) is None:
                 yield f"host/network `{net}' not found"
+        case ReversePath() if where.name not in ("raw", "mangle"):
+            yield "rpfilter: only valid in the 'raw' or 'mangle' table"
         case Mark(value, mask) if value & ~mask or mask > _MARK:
             yield f"mark {value:#x}/{mask:#x} never matches"
 
@@ -125,3 +128,18 @@ def structure_refusals(chains: Mapping[str, Sequence[object]], entrances: Mappin
                 return
             else:
                 path.append((below, iter(links.get(below, ()))))
+
+
+def hook_refusals(chains: Mapping[str, Sequence[object]], entrances: Mapping[str, Sequence[object]]) -> Iterator[str]:
+    """Why rules can't stand where the kernel chains lead to them, over however many own chains."""
+    for hook in entrances.keys() - {"PREROUTING"}:
+        reached, waiting = {hook}, [entrances[hook]]
+        while waiting:
+            for rule in waiting.pop():
+                if not isinstance(rule, Rule):
+                    continue
+                if any(isinstance(match, ReversePath) for match in rule.matches):
+                    yield f"rpfilter match: used from hooks {hook}, but only valid from PREROUTING"
+                if isinstance(rule.target, Jump) and rule.target.chain not in reached:
+                    reached.add(rule.target.chain)
+                    waiting.append(chains.get(rule.target.chain, ()))
