@@ -22,6 +22,7 @@ _WORDS: Final[dict[str, tuple[str, ...]]] = {
         *("kubecontrollersconfiguration", "kubecontrollersconfigurations"),
         *("kubecontrollersconfig", "kubecontrollersconfigs"),
     ),
+    "KubernetesEndpointSlice": ("kubernetesendpointslice", "kubernetesendpointslices"),
     "StagedGlobalNetworkPolicy": ("stagedglobalnetworkpolicy", "stagedglobalnetworkpolicies", "sgnp", "sgnps"),
     "StagedNetworkPolicy": (
         *("stagednetworkpolicy", "stagednetworkpolicies", "stagedpolicy", "stagedpolicies"),

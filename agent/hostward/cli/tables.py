@@ -181,5 +181,6 @@ _COLUMNS: Final[dict[str, tuple[dict[str, Cell], dict[str, Cell]]]] = {
     "ClusterInformation": (_CLUSTER, _CLUSTER),
     "FelixConfiguration": (_NAME, _NAME),
     "KubeControllersConfiguration": (_NAME, _NAME),
+    "KubernetesEndpointSlice": (_NAME, _NAME),
 }
 """The columns of each kind: narrow and wide."""
