@@ -1,4 +1,4 @@
-"""One netlink conversation: a request and its answer, or a dump. Sets and links both speak through it.
+"""One netlink conversation: a request and its answer, or a dump. Sets, links and conntrack speak through it.
 
 It knows headers, sequence numbers and error replies, not what the messages mean. A socket belongs to the network namespace
 that the opening thread was in, and to one thread at a time. It is our own because pyroute2's takes 175 us to swap, rename or
@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import struct
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
@@ -104,18 +105,19 @@ class Netlink:
                     return b""
                 return reply
 
-    def dump(self, kind: int, body: bytes, *, attempts: int = 5) -> list[bytes]:
-        """Asks for all objects: the bodies of all answers, in order. Starts over when they changed meanwhile.
+    def dump(self, kind: int, body: bytes, *, attempts: int = 5, keep: Callable[[bytes], bool] = lambda _: True) -> list[bytes]:
+        """Asks for all objects: the bodies of all answers that `keep` says to keep, in order. Starts over when they changed
+        meanwhile.
 
         Raises RefusedError, InterruptedDumpError after that many `attempts`, and OSError (close this socket).
         """
         for _ in range(attempts):
-            bodies, whole = self._dump_once(kind, body)
+            bodies, whole = self._dump_once(kind, body, keep)
             if whole:
                 return bodies
         raise InterruptedDumpError(errno.EINTR, f"the kernel's list changed while it was read, {attempts} times in a row")
 
-    def _dump_once(self, kind: int, body: bytes) -> tuple[list[bytes], bool]:
+    def _dump_once(self, kind: int, body: bytes, keep: Callable[[bytes], bool]) -> tuple[list[bytes], bool]:
         sequence = self._send(kind, NLM_F_REQUEST | NLM_F_DUMP, body)
         bodies: list[bytes] = []
         whole = True
@@ -127,7 +129,7 @@ class Netlink:
                 if reply_kind in (_NLMSG_DONE, _NLMSG_ERROR):
                     _raise_if_error(reply)
                     return bodies, whole
-                if reply_kind != _NLMSG_NOOP:
+                if reply_kind != _NLMSG_NOOP and keep(reply):
                     bodies.append(reply)
 
     def receive(self) -> list[tuple[int, bytes]]:
