@@ -17,6 +17,7 @@ from hostward.model.resources import (
     NamedPort,
     NetworkSet,
     Node,
+    StagedPolicy,
     Tier,
 )
 from hostward.model.rules import Action
@@ -254,10 +255,14 @@ def test_of_a_name_given_twice_the_last_wins() -> None:
 
 
 def test_kinds_that_enforcement_does_not_use() -> None:
-    used = {"GlobalNetworkPolicy", "HostEndpoint", "GlobalNetworkSet", "Profile", "Tier", "Node", "FelixConfiguration"}
-    for kind in KINDS.values():
-        if kind.name not in used:
-            assert decode(ResourceKey(kind.name, "n" if kind.namespaced else "", "x"), b"\xff") == Decoded(None)
+    for kind in ("IPPool", "KubeControllersConfiguration"):
+        assert decode(ResourceKey(kind, "", "x"), b"\xff") == Decoded(None)
+
+
+def test_staged_policies_are_only_known_to_exist() -> None:
+    for kind in (kind for kind in KINDS.values() if kind.name.startswith("Staged")):
+        key = ResourceKey(kind.name, "n" if kind.namespaced else "", "x")
+        assert decode(key, b"\xff") == Decoded(StagedPolicy(key))
 
 
 def test_problems_are_few_short_and_on_one_line() -> None:

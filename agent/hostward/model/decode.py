@@ -13,19 +13,26 @@ from hostward.model import document as json_document
 from hostward.model.decode_cluster import decode_cluster_information, decode_configuration, decode_network_set, decode_tier
 from hostward.model.decode_endpoint import decode_host_endpoint
 from hostward.model.decode_policy import decode_policy, decode_profile
+from hostward.model.decode_workload import decode_endpoint_slice, decode_workload_endpoint
 from hostward.model.document import DocumentError
 from hostward.model.fields import Found, Problem, member, show
 from hostward.model.keys import API_VERSION, ResourceKey
-from hostward.model.resources import BUILT_IN_PROFILES, ClusterInformation, Node, Resource
+from hostward.model.resources import BUILT_IN_PROFILES, ClusterInformation, Node, Resource, StagedPolicy
 
 __all__ = ["MAX_PROBLEMS", "Decoded", "Problem", "decode"]
 
 MAX_PROBLEMS: Final = 20  # of one object; enough for people, and an object can't fill the memory with its problems
 
 _ENVELOPE: Final = frozenset(("kind", "apiVersion", "metadata", "spec", "status"))
+_OF_A_SLICE: Final = _ENVELOPE | {"addressType", "endpoints", "ports"}
+_STAGED: Final = frozenset(("StagedGlobalNetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy"))
 _ENFORCED: Final = frozenset(
     (
         "GlobalNetworkPolicy",
+        "NetworkPolicy",
+        "WorkloadEndpoint",
+        "NetworkSet",
+        "KubernetesEndpointSlice",
         "Profile",
         "HostEndpoint",
         "GlobalNetworkSet",
@@ -46,7 +53,12 @@ class Decoded:
 
 
 def decode(key: ResourceKey, raw: bytes) -> Decoded:
-    """What the JSON stored at `key` means. Kinds that enforcement doesn't use give no value and no problems."""
+    """What the JSON stored at `key` means. Kinds that enforcement doesn't use give no value and no problems.
+
+    Staged policies are known by their keys alone: whatever they say, it isn't enforced (M-32).
+    """
+    if key.kind in _STAGED:
+        return Decoded(StagedPolicy(key))
     if key.kind not in _ENFORCED or (key.kind == "ClusterInformation" and key.name != "default"):
         return Decoded(None)
     if key.kind == "Profile" and key.name in BUILT_IN_PROFILES:
@@ -72,7 +84,8 @@ def _unreadable(key: ResourceKey) -> Resource | None:
 
 
 def _check_envelope(key: ResourceKey, document: dict[str, Any], found: Found) -> None:
-    found.extend(Problem(member("", name), "unknown field") for name in document if name not in _ENVELOPE)
+    known = _OF_A_SLICE if key.kind == "KubernetesEndpointSlice" else _ENVELOPE
+    found.extend(Problem(member("", name), "unknown field") for name in document if name not in known)
     for name, expected in (("kind", key.kind), ("apiVersion", API_VERSION)):
         actual = document.get(name)
         if actual is not None and actual != expected:
@@ -81,13 +94,17 @@ def _check_envelope(key: ResourceKey, document: dict[str, Any], found: Found) ->
 
 def _value(key: ResourceKey, document: dict[str, Any], found: Found) -> Resource | None:
     match key.kind:
-        case "GlobalNetworkPolicy":
+        case "GlobalNetworkPolicy" | "NetworkPolicy":
             return decode_policy(key, document, found)
+        case "WorkloadEndpoint":
+            return decode_workload_endpoint(key, document, found)
+        case "KubernetesEndpointSlice":
+            return decode_endpoint_slice(key, document, found)
         case "Profile":
             return decode_profile(key, document, found)
         case "HostEndpoint":
             return decode_host_endpoint(key, document, found)
-        case "GlobalNetworkSet":
+        case "GlobalNetworkSet" | "NetworkSet":
             return decode_network_set(key, document, found)
         case "Tier":
             return decode_tier(key, document, found)

@@ -29,13 +29,21 @@ _MAX_CONFIG_DEPTH: Final = 8
 
 
 def decode_network_set(key: ResourceKey, document: dict[str, Any], found: Found) -> NetworkSet:
-    """A GlobalNetworkSet: the members and labels that are understood."""
+    """A GlobalNetworkSet or NetworkSet: the members and labels that are understood.
+
+    One in a namespace is labelled with it, and inherits the namespace's own labels (M-7).
+    """
     metadata = read_object(document.get("metadata"), "metadata", None, found)
     labels = read_labels(metadata.get("labels"), "metadata.labels", found)
-    if labels.pop(NAMESPACE, None) is not None:
+    profiles: tuple[str, ...] = ()
+    if key.namespace:
+        labels[NAMESPACE] = key.namespace
+        profiles = (f"kns.{key.namespace}",)
+    elif labels.pop(NAMESPACE, None) is not None:
         found.append(Problem(member("metadata.labels", NAMESPACE), "not allowed on a set that is in no namespace (M-53)"))
     spec = _spec(document, ("nets",), found)
-    return NetworkSet(key.name, tuple(dict.fromkeys(read_members(spec.get("nets"), to_net, "spec.nets", found))), labels)
+    nets = tuple(dict.fromkeys(read_members(spec.get("nets"), to_net, "spec.nets", found)))
+    return NetworkSet(key.name, nets, labels, profiles)
 
 
 def decode_tier(key: ResourceKey, document: dict[str, Any], found: Found) -> Tier:

@@ -42,7 +42,7 @@ def decode_host_endpoint(key: ResourceKey, document: dict[str, Any], found: Foun
     labels = read_labels(metadata.get("labels"), "metadata.labels", found)
     fields = read_object(document.get("spec"), "spec", _FIELDS, found)
     node = read_text(fields.get("node"), "spec.node", found)
-    interface = _interface(fields.get("interfaceName"), found)
+    interface = read_interface(fields.get("interfaceName"), found)
     addresses = read_members(fields.get("expectedIPs"), to_address, "spec.expectedIPs", found)
     profiles = read_list(fields.get("profiles"), to_text, "spec.profiles", found)
     ports = read_list(fields.get("ports"), _to_named_port, "spec.ports", found)
@@ -64,7 +64,8 @@ def decode_host_endpoint(key: ResourceKey, document: dict[str, Any], found: Foun
     )
 
 
-def _interface(value: object, found: Found) -> str:
+def read_interface(value: object, found: Found) -> str:
+    """The `interfaceName` of an endpoint; "" when absent or not understood."""
     name = read_text(value, "spec.interfaceName", found)
     if name in ("", "*"):
         return name
@@ -79,12 +80,23 @@ def _to_named_port(value: object) -> NamedPort:
     """Converter: a port that an endpoint names; its protocol by name in any case, or number (M-8)."""
     if not isinstance(value, dict) or not _PORT_FIELDS.issuperset(value):
         raise BadValueError(f"expected an object with name, protocol and port, not {show(value)}")
-    name, protocol, port = value.get("name"), value.get("protocol"), value.get("port")
-    number = _PROTOCOLS.get(str(protocol).lower()) if isinstance(protocol, str) or type(protocol) is int else None
-    if not isinstance(name, str) or not _PORT_NAME.fullmatch(name):
-        raise BadValueError(f"not a port name: {show(name)}")
-    if number is None:
-        raise BadValueError(f"expected protocol TCP, UDP or SCTP, not {show(protocol)}")
+    port = value.get("port")
+    name, protocol = to_port_name(value.get("name")), to_port_protocol(value.get("protocol"))
     if type(port) is not int or not 1 <= port <= 65535:
         raise BadValueError(f"expected a port from 1 to 65535, not {show(port)}")
-    return NamedPort(name, number, port)
+    return NamedPort(name, protocol, port)
+
+
+def to_port_name(value: object) -> str:
+    """Converter: the name of a port."""
+    if not isinstance(value, str) or not _PORT_NAME.fullmatch(value):
+        raise BadValueError(f"not a port name: {show(value)}")
+    return value
+
+
+def to_port_protocol(value: object) -> int:
+    """Converter: the number of a protocol that has ports, from its name in any case or its number (M-8)."""
+    number = _PROTOCOLS.get(str(value).lower()) if isinstance(value, str) or type(value) is int else None
+    if number is None:
+        raise BadValueError(f"expected protocol TCP, UDP or SCTP, not {show(value)}")
+    return number

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final, Literal
 
 from hostward.model import selector_scope
-from hostward.model.fields import Found, Problem, member, read_list, read_object, read_text, show, to_net, to_text
+from hostward.model.fields import Found, Problem, read_list, read_object, read_text, show, to_net, to_text
 from hostward.model.nets import is_catch_all
-from hostward.model.rules import Entity, PortRange, Ports
+from hostward.model.rules import Entity, PortRange, Ports, Service
+from hostward.model.selector_scope import within
 from hostward.model.selectors import SelectorError
 from hostward.model.value_errors import BadValueError
 
@@ -22,18 +24,30 @@ MAX_SELECTOR: Final = 1024  # characters (M-50)
 _ENTITY_FIELDS: Final = frozenset(
     ("nets", "notNets", "ports", "notPorts", "selector", "notSelector", "namespaceSelector", "serviceAccounts", "services")
 )
+_LIMITED_TO_NAMESPACE: Final = frozenset(("selector", "notSelector", "serviceAccounts"))
+_NOT_BESIDE_SERVICES: Final = _LIMITED_TO_NAMESPACE | {"namespaceSelector", "nets", "notNets"}
+_SERVICE_SIDES: Final = frozenset((("ingress", "source"), ("egress", "destination")))
 _PORT_RANGE: Final = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
 _PORT_NAME: Final = re.compile(r"(?![0-9]+$)[A-Za-z0-9_.-]{1,128}")
 
 
-def read_entity(value: object, path: str, found: Found) -> Entity:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a rule stands: the namespace of its policy ("" for none), and its direction."""
+
+    namespace: str
+    direction: Literal["ingress", "egress"]
+
+
+def read_entity(value: object, path: str, place: Place, side: Literal["source", "destination"], found: Found) -> Entity:
     """One side of a rule, its namespace and service account fields folded into the selector (R-20..R-24)."""
     fields = read_object(value, path, _ENTITY_FIELDS, found)
     if not fields:
         return Entity()
-    if "services" in fields:
-        found.append(Problem(member(path, "services"), "service matches are not supported"))
+    service = _service(fields, path, place, side, found) if "services" in fields else None
+    mine = place.namespace and not fields.get("namespaceSelector") and any(map(fields.get, _LIMITED_TO_NAMESPACE))
     parts = (
+        within(place.namespace) if mine else "",
         read_selector(fields.get("namespaceSelector"), selector_scope.rule_namespaces, f"{path}.namespaceSelector", found),
         _service_accounts(fields.get("serviceAccounts"), f"{path}.serviceAccounts", found),
         read_selector(fields.get("selector"), selector_scope.plain, f"{path}.selector", found),
@@ -51,7 +65,29 @@ def read_entity(value: object, path: str, found: Found) -> Entity:
         _ports(fields.get("notPorts"), f"{path}.notPorts", found),
         selector,
         not_selector,
+        service,
     )
+
+
+def _service(
+    fields: dict[str, Any], path: str, place: Place, side: Literal["source", "destination"], found: Found
+) -> Service | None:
+    """The service that a side names: only where traffic's other end is, and beside no other way to say who that is (M-51)."""
+    excluded = _NOT_BESIDE_SERVICES | ({"ports", "notPorts"} if side == "destination" else frozenset())
+    named = read_object(fields["services"], f"{path}.services", ("name", "namespace"), found)
+    name = read_text(named.get("name"), f"{path}.services.name", found)
+    namespace = read_text(named.get("namespace"), f"{path}.services.namespace", found) or place.namespace
+    reason = ""
+    if (place.direction, side) not in _SERVICE_SIDES:
+        reason = "only in the source of an ingress rule or the destination of an egress rule"
+    elif beside := sorted(fields.keys() & excluded):
+        reason = f"not beside {', '.join(beside)}"
+    elif not name or not namespace:
+        reason = "needs a name" if namespace else "needs a namespace, as its policy is in none"
+    if reason:
+        found.append(Problem(f"{path}.services", reason))
+        return None
+    return Service(namespace, name, ports=side == "destination")
 
 
 def _to_port(value: object) -> PortRange | str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from hostward.model.decode_entity import read_selector
+from hostward.model.decode_entity import Place, read_selector
 from hostward.model.decode_rules import read_rules
 from hostward.model.document import DocumentError
 from hostward.model.fields import (
@@ -38,32 +38,24 @@ from hostward.model.selector_scope import plain, policy_selector
 from hostward.model.selectors import SelectorError
 from hostward.model.value_errors import BadValueError
 
-_POLICY_FIELDS: Final = frozenset(
-    (
-        "tier",
-        "order",
-        "selector",
-        "namespaceSelector",
-        "serviceAccountSelector",
-        "types",
-        "ingress",
-        "egress",
-        "doNotTrack",
-        "preDNAT",
-        "applyOnForward",
-        "performanceHints",
-    )
+_NAMESPACED_FIELDS: Final = frozenset(
+    ("tier", "order", "selector", "serviceAccountSelector", "types", "ingress", "egress", "performanceHints")
 )
+_GLOBAL_FIELDS: Final = _NAMESPACED_FIELDS | {"namespaceSelector", "doNotTrack", "preDNAT", "applyOnForward"}
 _PROFILE_FIELDS: Final = frozenset(("ingress", "egress", "labelsToApply"))
 _NEVER: Final = {action: Rule(action, never=True) for action in (Action.ALLOW, Action.PASS)}
 
 
 def decode_policy(key: ResourceKey, document: dict[str, Any], found: Found) -> Policy | None:
-    """A GlobalNetworkPolicy, or None when its place isn't understood. `found` holds the document's problems, and gets more."""
+    """A GlobalNetworkPolicy or NetworkPolicy, or None when its place isn't understood.
+
+    `found` holds the document's problems, and gets more.
+    """
     place: Found = []
     fields = _spec(document, place)
-    known = read_object(fields, "spec", _POLICY_FIELDS, found)
-    selector = _selector(known, place)
+    mine = _NAMESPACED_FIELDS if key.namespace else _GLOBAL_FIELDS
+    known = {name: value for name, value in read_object(fields, "spec", mine, found).items() if name in mine}
+    selector = _selector(known, key.namespace, place)
     order = read_number(known.get("order"), "spec.order", place)
     types = read_list(known.get("types"), _to_type, "spec.types", place)
     if place:
@@ -78,10 +70,7 @@ def decode_policy(key: ResourceKey, document: dict[str, Any], found: Found) -> P
     tier = read_text(known.get("tier"), "spec.tier", found) or DEFAULT_TIER
     name = _name(key, document, found)
     in_rules: Found = []
-    ingress_rules = read_rules(known.get("ingress"), "spec.ingress", in_rules, found)
-    egress_rules = read_rules(known.get("egress"), "spec.egress", in_rules, found)
-    if found:
-        ingress_rules, egress_rules = _closed(ingress_rules), _closed(egress_rules)
+    ingress_rules, egress_rules = _rules(known, key.namespace, in_rules, found)
     found.extend(in_rules)
     return Policy(
         key,
@@ -109,12 +98,16 @@ def decode_profile(key: ResourceKey, document: dict[str, Any], found: Found) -> 
     known = read_object(fields, "spec", _PROFILE_FIELDS, found)
     labels = read_labels(known.get("labelsToApply"), "spec.labelsToApply", found)
     in_rules: Found = []
-    ingress_rules = read_rules(known.get("ingress"), "spec.ingress", in_rules, found)
-    egress_rules = read_rules(known.get("egress"), "spec.egress", in_rules, found)
-    if found:
-        ingress_rules, egress_rules = _closed(ingress_rules), _closed(egress_rules)
+    ingress_rules, egress_rules = _rules(known, key.namespace, in_rules, found)
     found.extend(in_rules)
     return Profile(key.name, ingress_rules, egress_rules, labels)
+
+
+def _rules(known: dict[str, Any], namespace: str, in_rules: Found, found: Found) -> tuple[tuple[Rule, ...], tuple[Rule, ...]]:
+    """The rules of both directions; where another field isn't understood (`found`), they allow nothing."""
+    ingress = read_rules(known.get("ingress"), "spec.ingress", Place(namespace, "ingress"), in_rules, found)
+    egress = read_rules(known.get("egress"), "spec.egress", Place(namespace, "egress"), in_rules, found)
+    return (_closed(ingress), _closed(egress)) if found else (ingress, egress)
 
 
 def _spec(document: dict[str, Any], place: Found) -> dict[str, Any]:
@@ -138,8 +131,8 @@ def _to_type(value: object) -> str:
     raise BadValueError(f"expected Ingress or Egress, not {show(value)}")
 
 
-def _selector(fields: dict[str, Any], place: Found) -> str:
-    """The effective selector (M-12); "" with a problem when a part isn't understood."""
+def _selector(fields: dict[str, Any], namespace: str, place: Found) -> str:
+    """The effective selector (M-12, M-14); "" with a problem when a part isn't understood."""
     names = ("selector", "namespaceSelector", "serviceAccountSelector")
     before = len(place)
     for name in names:
@@ -147,7 +140,7 @@ def _selector(fields: dict[str, Any], place: Found) -> str:
     if len(place) > before:
         return ""
     try:
-        return policy_selector(*(fields.get(name, "") for name in names))
+        return policy_selector(*(fields.get(name, "") for name in names), namespace)
     except SelectorError as error:
         place.append(Problem("spec.selector", f"together with the other selectors: {error.reason}"))
         return ""

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from hostward.model.decode_entity import read_entity
+from hostward.model.decode_entity import Place, read_entity
 from hostward.model.fields import Found, Problem, read_integer, read_labels, read_object, show
 from hostward.model.nets import family
 from hostward.model.rules import ICMP, ICMPV6, PORT_PROTOCOLS, PROTOCOL_NUMBERS, Action, Entity, Icmp, Ports, Rule
@@ -27,17 +27,17 @@ _ICMP_VERSION: Final = {ICMP: 4, ICMPV6: 6}
 _DIGITS: Final = re.compile(r"[0-9]+")
 
 
-def read_rules(value: object, path: str, found: Found, field_problems: Found) -> tuple[Rule, ...]:
+def read_rules(value: object, path: str, place: Place, found: Found, field_problems: Found) -> tuple[Rule, ...]:
     """The rules of one direction. What isn't a list stands for one unreadable rule, so it denies; it is a `field_problem`."""
     if value is None:
         return ()
     if not isinstance(value, list):
         field_problems.append(Problem(path, f"expected a list, not {show(value)}"))
         return (DENY_ALL,)
-    return tuple(read_rule(rule, f"{path}[{index}]", found) for index, rule in enumerate(value))
+    return tuple(read_rule(rule, f"{path}[{index}]", place, found) for index, rule in enumerate(value))
 
 
-def read_rule(value: object, path: str, found: Found) -> Rule:
+def read_rule(value: object, path: str, place: Place, found: Found) -> Rule:
     """One rule; with problems in `found`, the rule that D4 puts in its place."""
     if not isinstance(value, dict):
         found.append(Problem(path, f"expected an object, not {show(value)}"))
@@ -48,7 +48,7 @@ def read_rule(value: object, path: str, found: Found) -> Rule:
     if "http" in fields:
         mine.append(Problem(f"{path}.http", "HTTP matches can't be enforced by a packet filter"))
     annotations = _annotations(fields.get("metadata"), f"{path}.metadata", mine)
-    rule = _Criteria.read(fields, path, mine).rule(action, path, mine)
+    rule = _Criteria.read(fields, path, place, mine).rule(action, path, mine)
     if not mine:
         return replace(rule, annotations=annotations) if annotations else rule
     found.extend(mine)
@@ -85,7 +85,7 @@ class _Criteria:
     destination: Entity
 
     @classmethod
-    def read(cls, fields: dict[str, Any], path: str, found: Found) -> _Criteria:
+    def read(cls, fields: dict[str, Any], path: str, place: Place, found: Found) -> _Criteria:
         version = read_integer(fields.get("ipVersion"), 4, 6, f"{path}.ipVersion", found)
         if version == 5:
             found.append(Problem(f"{path}.ipVersion", "expected 4 or 6, not 5"))
@@ -98,8 +98,8 @@ class _Criteria:
             _protocol(fields.get("notProtocol"), f"{path}.notProtocol", found),
             _icmp(fields.get("icmp"), f"{path}.icmp", found),
             _icmp(fields.get("notICMP"), f"{path}.notICMP", found),
-            read_entity(fields.get("source"), f"{path}.source", found),
-            read_entity(fields.get("destination"), f"{path}.destination", found),
+            read_entity(fields.get("source"), f"{path}.source", place, "source", found),
+            read_entity(fields.get("destination"), f"{path}.destination", place, "destination", found),
         )
 
     def rule(self, action: Action, path: str, found: Found) -> Rule:

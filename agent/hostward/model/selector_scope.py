@@ -32,13 +32,24 @@ def _and(first: str, second: str) -> str:
     return f"({first}) && {second}" if first and second else first or second
 
 
-@lru_cache(maxsize=16384)
-def policy_selector(selector: str, namespaces: str = "", service_accounts: str = "") -> str:
-    """The canonical effective selector of a GlobalNetworkPolicy; empty texts are absent fields (M-12, M-13, M-15).
+def within(namespace: str) -> str:
+    """The endpoints of one namespace. Raises SelectorError for a name that no selector can express."""
+    try:
+        return f"{NAMESPACE} == {quote(namespace)}"
+    except ValueError as error:
+        raise SelectorError(0, str(error)) from error
 
-    Raises SelectorError, also for `global()` (M-16) and for a whole that is nested too deeply.
+
+@lru_cache(maxsize=16384)
+def policy_selector(selector: str, namespaces: str = "", service_accounts: str = "", namespace: str = "") -> str:
+    """The canonical effective selector of a policy; empty texts are absent fields (M-12..M-15).
+
+    `namespace` is the one that a NetworkPolicy is in. Raises SelectorError, also for `global()` (M-16) and for a whole that is
+    nested too deeply.
     """
     text = text_of(_without_global(selector)) if selector.strip(" \t") else ""
+    if namespace:
+        text = _and(text, within(namespace))
     for scope, prefix, label in (
         (namespaces, NAMESPACE_PREFIX, NAMESPACE),
         (service_accounts, SERVICE_ACCOUNT_PREFIX, SERVICE_ACCOUNT),
