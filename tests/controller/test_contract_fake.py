@@ -17,4 +17,4 @@ class TestFake(Contract):
     def server(self, request: pytest.FixtureRequest) -> Iterator[Target]:
         with FakeApi(release=request.param) as api:
             major, minor = map(int, request.param.split("."))
-            yield Target(api.url, api.token, release=(major, minor))
+            yield Target(api.url, api.token, api.compact, release=(major, minor))

@@ -432,7 +432,7 @@ class _Handler(BaseHTTPRequestHandler):
             what = "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch"
             raise Refused(422, "Invalid", f'ListOptions.meta.k8s.io "" is invalid: {what}')
         if not query.get("resourceVersion", "0").isdigit():
-            raise Refused(400, "BadRequest", "resourceVersion: Invalid value")
+            raise Refused(500, None, "resourceVersion: Invalid value")
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")

@@ -47,22 +47,23 @@ SLICES = {
 class Refused(Exception):  # noqa: N818 # as in "refused": an answer more than a fault
     """An answer other than success; `status` is the Status object."""
 
-    def __init__(self, code: int, reason: str, message: str, **more: Any) -> None:
+    def __init__(self, code: int, reason: str | None, message: str, **more: Any) -> None:
         super().__init__(message)
         self.status = status(code, reason, message, **more)
 
 
-def status(code: int, reason: str, message: str, **more: Any) -> Document:
-    """A Status object for a failure."""
+def status(code: int, reason: str | None, message: str, **more: Any) -> Document:
+    """A Status object for a failure; some have no reason."""
     return {
         "kind": "Status",
         "apiVersion": "v1",
         "metadata": {},
         "status": "Failure",
         "message": message,
-        "reason": reason,
         "code": code,
-    } | more
+        **({"reason": reason} if reason else {}),
+        **more,
+    }
 
 
 @dataclass(frozen=True, slots=True)
