@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
+
 import pytest
 
+from tests.kube.cluster import Cluster
 from tests.lab import kubernetes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = [item for item in items if "tests/kube/" in item.nodeid]
-    for item in here:
-        item.add_marker(pytest.mark.kube)
-        item.add_marker(pytest.mark.timeout(600))
-        if not kubernetes.is_built():
-            item.add_marker(pytest.mark.skip(reason="no kube-apiserver in .cache/kube: `make kube` builds it in five minutes"))
+    for item in items:
+        if "tests/kube/" in item.nodeid:
+            item.add_marker(pytest.mark.kube)
+            item.add_marker(pytest.mark.timeout(600))
+            if not kubernetes.is_built():
+                item.add_marker(pytest.mark.skip(reason="no kube-apiserver in .cache/kube: `make kube` builds it, in minutes"))
+
+
+@pytest.fixture(scope="session")
+def whole_cluster() -> Iterator[Cluster]:
+    """One cluster for all tests: two Kubernetes namespaces, a server pod and a client in `shop`, another client in `guests`."""
+    with ExitStack() as stack:
+        cluster = Cluster(stack)
+        cluster.start_controller()
+        cluster.namespace("shop", team="x")
+        cluster.namespace("guests", team="y")
+        cluster.add_pod("shop", "web", app="web")
+        cluster.add_pod("shop", "front", app="front")
+        cluster.add_pod("guests", "guest", app="guest")
+        yield cluster
+
+
+@pytest.fixture
+def cluster(whole_cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster without any policy."""
+    yield whole_cluster
+    whole_cluster.delete_policies()
