@@ -112,16 +112,7 @@ class HostUnderTest:
 
     def oracle(self) -> Host:
         """What policy says about packets of this host, worked out independently."""
-        settings = self.settings
-        return Host(
-            self.node,
-            list(self.resources.values()),
-            self.links,
-            forward_all=settings.host_forward_policy == "All",
-            failsafe_in=settings.failsafe_inbound_host_ports,
-            failsafe_out=settings.failsafe_outbound_host_ports,
-            workload_prefixes=settings.interface_prefix,
-        )
+        return Host.under(self.settings, self.node, self.resources.values(), self.links)
 
     def counted(self, table: TableId, chain: str) -> list[tuple[Rule, int]]:
         """The rules of one of our chains with the packets that each has matched since it was written."""
