@@ -16,7 +16,6 @@ from hostward.convert.checks import (
     boolean,
     each_of,
     fields,
-    integer,
     listing,
     mapping,
     number,
@@ -29,21 +28,23 @@ from hostward.convert.validate_felix import felix_configuration
 from hostward.convert.validate_infrastructure import address, ip_pool, node
 from hostward.convert.validate_metadata import NAMESPACE_LABEL, label_value, labels, metadata, name, plain_name
 from hostward.convert.validate_rules import (
-    protocol,
-    protocol_number,
+    policy_rules,
     rules,
     selector,
-    unenforced_egress,
-    unenforced_ingress,
 )
 from hostward.convert.validate_staged import ACTION, kubernetes_policy, only_tier_when_deleting
-from hostward.convert.validate_workload import kube_controllers, name_fits, only_default, workload_endpoint
+from hostward.convert.validate_workload import (
+    host_ports,
+    interface,
+    kube_controllers,
+    name_fits,
+    only_default,
+    workload_endpoint,
+)
 from hostward.model import nets
 from hostward.model.fields import Problem, show
 from hostward.model.keys import API_VERSION, KINDS
 from hostward.model.resources import BUILT_IN_TIERS
-
-_PORT_PROTOCOLS: Final = (6, 17, 132)
 
 
 def _each_once(value: Any, path: str, report: Report) -> None:
@@ -61,8 +62,6 @@ _NAMESPACED_POLICY: Final[dict[str, Check]] = {
     "selector": selector,
     "serviceAccountSelector": selector,
     "types": _TYPES,
-    "ingress": unenforced_ingress,
-    "egress": unenforced_egress,
     "performanceHints": each_of(listing(one_of("AssumeNeededOnEveryNode")), _each_once),
 }
 
@@ -86,11 +85,11 @@ _ON_HOSTS: Final[dict[str, Check]] = {
     "preDNAT": boolean,
     "applyOnForward": boolean,
 }
-_ENFORCED: Final[dict[str, Check]] = {"ingress": rules, "egress": rules}
-_GLOBAL_POLICY: Final = fields(_NAMESPACED_POLICY | _ON_HOSTS | _ENFORCED, also=_kinds_of_policy_agree)
+_GLOBAL_POLICY: Final = fields(_NAMESPACED_POLICY | _ON_HOSTS | policy_rules(namespaced=False), also=_kinds_of_policy_agree)
 _STAGED: Final[dict[str, Check]] = {"stagedAction": ACTION}
 _STAGED_GLOBAL_POLICY: Final = fields(
-    _NAMESPACED_POLICY | _ON_HOSTS | _STAGED, also=each_of(_kinds_of_policy_agree, only_tier_when_deleting)
+    _NAMESPACED_POLICY | _ON_HOSTS | _STAGED | policy_rules(namespaced=False, staged=True),
+    also=each_of(_kinds_of_policy_agree, only_tier_when_deleting),
 )
 
 
@@ -99,32 +98,13 @@ def _interface_or_addresses(value: dict[str, Any], path: str, report: Report) ->
         report(under(path, "interfaceName"), "missing: a host endpoint needs interfaceName, expectedIPs or both")
 
 
-def _interface(value: Any, path: str, report: Report) -> None:
-    if not isinstance(value, str) or not (value == "*" or names.is_interface(value)):
-        report(path, f"{show(value)} is no interface: expected '*' or 1 to 15 letters, digits, '_', '.' and '-'")
-
-
-def _port_protocol(value: Any, path: str, report: Report) -> None:
-    if protocol_number(value) in _PORT_PROTOCOLS:
-        return
-    if protocol_number(value) is None:
-        protocol(value, path, report)
-    else:
-        report(path, f"protocol {value} has no ports; TCP, UDP and SCTP have")
-
-
 _HOST_ENDPOINT: Final = fields(
     {
         "node": plain_name,
-        "interfaceName": _interface,
+        "interfaceName": interface,
         "expectedIPs": listing(address),
         "profiles": listing(plain_name),
-        "ports": listing(
-            fields(
-                {"name": name(names.wrong_port_name), "protocol": _port_protocol, "port": integer(1, 65535)},
-                required=("name", "protocol", "port"),
-            )
-        ),
+        "ports": host_ports,
     },
     required=("node",),
     also=_interface_or_addresses,
@@ -185,7 +165,7 @@ _WHOLE: Final[dict[str, Check]] = {
 }
 _SPECS: Final[dict[str, Check]] = {
     "GlobalNetworkPolicy": _GLOBAL_POLICY,
-    "NetworkPolicy": fields(_NAMESPACED_POLICY),
+    "NetworkPolicy": fields(_NAMESPACED_POLICY | policy_rules(namespaced=True)),
     "Tier": _TIER,
     "HostEndpoint": _HOST_ENDPOINT,
     "Profile": _PROFILE,
@@ -196,7 +176,9 @@ _SPECS: Final[dict[str, Check]] = {
     "FelixConfiguration": felix_configuration,
     "WorkloadEndpoint": workload_endpoint,
     "StagedGlobalNetworkPolicy": _STAGED_GLOBAL_POLICY,
-    "StagedNetworkPolicy": fields(_NAMESPACED_POLICY | _STAGED, also=only_tier_when_deleting),
+    "StagedNetworkPolicy": fields(
+        _NAMESPACED_POLICY | _STAGED | policy_rules(namespaced=True, staged=True), also=only_tier_when_deleting
+    ),
     "StagedKubernetesNetworkPolicy": kubernetes_policy,
     "KubeControllersConfiguration": kube_controllers,
 }

@@ -1,7 +1,7 @@
 """What v3 rules may say (`datamodel-and-cli.md` A.10 Rule, EntityRule, Port; `enforcement.md` M-50).
 
-Stricter than what the agent reads, so that what passes here is enforced word by word. Two things that Calico's writers accept
-are refused in what the agent enforces, because it could not: `http` and `services`. Pure functions; any thread.
+Stricter than what the agent reads, so that what passes here is enforced word by word. `http`, which Calico's writers accept, is
+refused in what the agent enforces, because it could not. Pure functions; any thread.
 """
 
 from __future__ import annotations
@@ -143,21 +143,34 @@ _ENTITY: Final[dict[str, Check]] = {
     "notSelector": selector,
     "namespaceSelector": namespace_selector,
     "serviceAccounts": fields({"names": listing(text), "selector": selector}),
-    "services": _refused("matching services is not supported; match the addresses or labels of what stands behind them"),
+    "services": _refused("only in the source of a policy's ingress rules and the destination of its egress rules"),
 }
-_BESIDE_SERVICES: Final = ("nets", "notNets", "selector", "notSelector", "namespaceSelector", "serviceAccounts")
+_NOT_BESIDE_SERVICES: Final = ("nets", "notNets", "selector", "notSelector", "namespaceSelector", "serviceAccounts")
 
 
-def _services_stand_alone(value: dict[str, Any], path: str, report: Report) -> None:
-    if value.get("services"):
-        for name in _BESIDE_SERVICES:
-            if value.get(name):
-                report(under(path, name), "can't stand beside services")
+def _service_part(value: Any, path: str, report: Report) -> None:
+    if not isinstance(value, str) or not value:
+        report(path, f"expected a name, not {show(value)}")
 
 
-_MATCHES_SERVICES: Final = fields(
-    _ENTITY | {"services": fields({"name": text, "namespace": text}, required=("name",))}, also=_services_stand_alone
-)
+def _stand_alone(*names: str) -> Check:
+    def check(value: dict[str, Any], path: str, report: Report) -> None:
+        if value.get("services"):
+            for name in names:
+                if value.get(name):
+                    report(under(path, name), "can't stand beside services")
+
+    return check
+
+
+def _matches_services(side: str, *, namespaced: bool) -> Check:
+    """A side that may name a service; a policy in no namespace says which namespace the service is in (M-51)."""
+    required = ("name",) if namespaced else ("name", "namespace")
+    named = fields({"name": _service_part, "namespace": _service_part}, required=required)
+    excluded = _NOT_BESIDE_SERVICES if side == "source" else (*_NOT_BESIDE_SERVICES, "ports", "notPorts")
+    return fields(_ENTITY | {"services": named}, also=_stand_alone(*excluded))
+
+
 _PATH: Final = matching(r"/[^?# ]*", "a path that begins with '/' and has no '?', '#' or blank")
 _HTTP: Final = fields({"methods": listing(text, most=20), "paths": listing(fields({"exact": _PATH, "prefix": _PATH}), most=20)})
 
@@ -243,16 +256,16 @@ _RULE: Final[dict[str, Check]] = {
 _AGREES: Final = each_of(_ports_need_protocol, _icmp_needs_protocol, _families_agree)
 
 rules: Final = listing(fields(_RULE, required=("action",), also=_AGREES), most=MAX_RULES)
-"""The rules of one direction, of what the agent enforces."""
+"""The rules of a profile, in either direction."""
 
 
-def _rules_with(side: str) -> Check:
-    """Rules that may match services on one side, and HTTP in ingress."""
-    allowed = {side: _MATCHES_SERVICES} | ({"http": _HTTP} if side == "source" else {})
-    return listing(fields(_RULE | allowed, required=("action",), also=each_of(_AGREES, _http_fits)), most=MAX_RULES)
-
-
-unenforced_ingress: Final = _rules_with("source")
-"""The ingress rules of kinds that the agent doesn't enforce: all that Calico knows."""
-unenforced_egress: Final = _rules_with("destination")
-"""Their egress rules."""
+def policy_rules(*, namespaced: bool, staged: bool = False) -> dict[str, Check]:
+    """The rules of a policy by direction: where traffic's other end is they may name services. Staged ones may match HTTP."""
+    checks = {}
+    for direction, side in (("ingress", "source"), ("egress", "destination")):
+        allowed = {side: _matches_services(side, namespaced=namespaced)}
+        agrees = _AGREES
+        if staged and direction == "ingress":
+            allowed["http"], agrees = _HTTP, each_of(_AGREES, _http_fits)
+        checks[direction] = listing(fields(_RULE | allowed, required=("action",), also=agrees), most=MAX_RULES)
+    return checks

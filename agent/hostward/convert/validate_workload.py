@@ -25,7 +25,7 @@ from hostward.convert.checks import (
     under,
 )
 from hostward.convert.validate_infrastructure import address
-from hostward.convert.validate_metadata import label_value, plain_name
+from hostward.convert.validate_metadata import label_value, name, plain_name
 from hostward.convert.validate_rules import protocol, protocol_number, selector
 from hostward.model import nets
 from hostward.model.fields import show
@@ -101,12 +101,12 @@ def _nats_fit(value: dict[str, Any], path: str, report: Report) -> None:
 
 
 def _parts_are_there(value: dict[str, Any], path: str, report: Report) -> None:
-    for name in dict.fromkeys(("node", "orchestrator", workload_names.third_field(value.get("orchestrator")), "endpoint")):
-        part = value.get(name)
+    for field in dict.fromkeys(("node", "orchestrator", workload_names.third_field(value.get("orchestrator")), "endpoint")):
+        part = value.get(field)
         if not part:
-            report(under(path, name), "missing: it is part of the endpoint's name")
+            report(under(path, field), "missing: it is part of the endpoint's name")
         elif isinstance(part, str) and part.strip("-") != part:
-            report(under(path, name), f"{part!r} is part of the endpoint's name, so it can't begin or end with '-'")
+            report(under(path, field), f"{part!r} is part of the endpoint's name, so it can't begin or end with '-'")
 
 
 def name_fits(document: dict[str, Any], _: str, report: Report) -> None:
@@ -155,14 +155,42 @@ workload_endpoint: Final = fields(
 """The spec of a WorkloadEndpoint."""
 
 _CONTROLLER: Final = fields({"reconcilerPeriod": _DURATION})
+
+
+def interface(value: Any, path: str, report: Report) -> None:
+    """The interface of a host endpoint."""
+    if not isinstance(value, str) or not (value == "*" or names.is_interface(value)):
+        report(path, f"{show(value)} is no interface: expected '*' or 1 to 15 letters, digits, '_', '.' and '-'")
+
+
+host_ports: Final = listing(
+    fields(
+        {"name": name(names.wrong_port_name), "protocol": _port_protocol, "port": integer(1, 65535)},
+        required=("name", "protocol", "port"),
+    )
+)
+"""The named ports of a host endpoint."""
+
+
+def _one_way_to_interfaces(value: dict[str, Any], path: str, report: Report) -> None:
+    if value.get("interfaceName") and value.get("interfacePattern"):
+        report(under(path, "interfacePattern"), "a template has interfaceName or interfacePattern, not both")
+
+
 _TEMPLATE: Final = fields(
     {
         "generateName": text,
         "interfaceCIDRs": listing(_network),
         "interfacePattern": text,
         "labels": mapping(names.wrong_label_key, label_value),
+        "annotations": mapping(names.wrong_label_key, text),
         "nodeSelector": selector,
-    }
+        # Ours: Calico ignores them.
+        "interfaceName": interface,
+        "profiles": listing(plain_name),
+        "ports": host_ports,
+    },
+    also=_one_way_to_interfaces,
 )
 _SWITCH: Final = one_of("Enabled", "Disabled")
 _SEVERITY: Final = one_of("None", "Debug", "Info", "Warning", "Error", "Fatal")
