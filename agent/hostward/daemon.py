@@ -4,6 +4,8 @@
                        │
                  engine thread ──▶ kernel              log writer: a thread of its own
                        │
+                 flows thread ──▶ conntrack
+                       │
                  main thread: waits for SIGTERM, SIGINT, or a thread that died of a bug
 
 Nothing is removed at the end: the rules stay in the kernel.
@@ -28,6 +30,7 @@ from hostward.dataplane.xtables.other import foreign_backend_in_use
 from hostward.dataplane.xtables.selftest import self_test
 from hostward.datastore.connection import open_feed
 from hostward.datastore.store import StoreError
+from hostward.engine.flows import FlowCleaner
 from hostward.engine.intake import Intake
 from hostward.engine.loop import Loop, settings_at_start
 from hostward.engine.mailbox import Mailbox
@@ -156,6 +159,7 @@ def _run(sources: Sources, settings: Settings) -> int:
     threads = Threads()
     mailbox = Mailbox()
     links = LinkWatcher(refresh_interval=settings.interface_refresh_interval or float("inf"))
+    flows = FlowCleaner()
     metrics = Metrics(
         version=hostward.__version__,
         node=settings.node_name,
@@ -163,10 +167,11 @@ def _run(sources: Sources, settings: Settings) -> int:
         felix=settings.felix_metrics_enabled,
         log_counts=lambda: dataclasses.astuple(logs.counts()),
         link_counts=lambda: (links.resyncs, links.overruns),
+        flow_counts=flows.counts,
     )
     health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
     teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
-    loop = Loop(kernel, mailbox, intake, teller, settings_of=told, peers=feed.peers)
+    loop = Loop(kernel, mailbox, intake, teller, settings_of=told, peers=feed.peers, flows=flows)
     servers = [server for server in (health_server(settings, health), metrics_server(settings, metrics)) if server is not None]
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -176,6 +181,7 @@ def _run(sources: Sources, settings: Settings) -> int:
         server.start()
     threads.start("links", lambda stop: links.run(mailbox.links, stop))
     threads.start("feed", lambda stop: feed.run(mailbox, stop))
+    threads.start("flows", flows.run)
     threads.start("engine", lambda stop: _enforce(loop, threads, stop))
     if kernel.families() == (4,):
         log.warning("this kernel speaks no IPv6: only IPv4 is guarded")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hostward.dataplane.fake import FakeKernel
+from hostward.dataplane.kernel import KernelError
 from hostward.datastore.feed import Changes, Snapshot, Stored
+from hostward.engine.flows import FlowCleaner
 from hostward.engine.intake import Intake
 from hostward.engine.loop import Loop
 from hostward.engine.mailbox import Mailbox
@@ -42,12 +45,33 @@ def to_port(port: int) -> Packet:
 
 
 @dataclass
+class FakeConntrack:
+    """Entries as pairs of addresses. `readings` are the addresses asked for, each time; `on_reading` meddles while it reads."""
+
+    entries: set[tuple[str, str]] = field(default_factory=set)
+    readings: list[frozenset[str]] = field(default_factory=list)
+    on_reading: Callable[[], object] = lambda: None
+    refuses: bool = False
+
+    def forget(self, addresses: Collection[str]) -> int:
+        assert addresses, "an empty set of addresses isn't worth a reading"
+        self.readings.append(frozenset(addresses))
+        found = {entry for entry in self.entries if not set(entry).isdisjoint(addresses)}
+        self.on_reading()
+        if self.refuses:
+            raise KernelError("no conntrack", retry=True)
+        self.entries -= found
+        return len(found)
+
+
+@dataclass
 class Agent:
     """An engine with everything around it but threads of feeds."""
 
     directory: Path
     kernel: FakeKernel
     guid: str = ""
+    conntrack: FakeConntrack = field(default_factory=FakeConntrack)
 
     def __post_init__(self) -> None:
         self.mailbox = Mailbox()
@@ -57,6 +81,7 @@ class Agent:
         self.health = HealthBoard(time.monotonic)
         file = StatusFile(str(self.directory), time.monotonic)
         self.stop = threading.Event()
+        self.flows = FlowCleaner(self.conntrack.forget)
         self.loop = Loop(
             self.kernel,
             self.mailbox,
@@ -64,12 +89,14 @@ class Agent:
             Teller(self.settings(None, None), self.metrics, self.health, file, time.monotonic),
             settings_of=self.settings,
             peers=lambda: (("10.0.0.250", 4001),),
+            flows=self.flows,
         )
         self.revision = 10
         self.objects: dict[str, Stored] = {}
         self.beats = 0
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
+        self.threads = [threading.Thread(target=self._run), threading.Thread(target=self.flows.run, args=(self.stop,))]
+        for thread in self.threads:
+            thread.start()
         self.mailbox.links(LINKS)
 
     def _run(self) -> None:
@@ -89,7 +116,8 @@ class Agent:
     def end(self) -> None:
         self.stop.set()
         self.mailbox.nudge()
-        self.thread.join(10)
+        for thread in self.threads:
+            thread.join(10)
         self.memory.close()
 
     def snapshot(self, objects: dict[str, Any]) -> None:

@@ -33,7 +33,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 def metrics(clock: Clock) -> Metrics:
-    return Metrics(version="9.9", node="w1", clock=clock, log_counts=lambda: (1, 2, 3), link_counts=lambda: (1, 1))
+    return Metrics(
+        version="9.9",
+        node="w1",
+        clock=clock,
+        log_counts=lambda: (1, 2, 3),
+        link_counts=lambda: (1, 1),
+        flow_counts=lambda: (5, 6, 7),
+    )
 
 
 def scrape(metrics: Metrics) -> dict[str, float]:
@@ -183,6 +190,9 @@ def test_all_the_other_calls(metrics):
         'felix_iptables_lock_retries{version="4"}': 4,
         "hostward_link_resyncs_total": 1,
         "hostward_link_overruns_total": 1,
+        "hostward_conntrack_entries_deleted_total": 5,
+        "hostward_conntrack_failures_total": 6,
+        "hostward_conntrack_addresses_pending": 7,
         'felix_calc_graph_updates_processed{type="Tier"}': 3,
         "felix_iptables_restore_errors": 1,
         "felix_iptables_save_errors": 1,

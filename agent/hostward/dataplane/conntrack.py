@@ -21,7 +21,7 @@ _SUBSYSTEM: Final = 1 << 8
 _GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
 _ORIGINAL, _REPLY, _ID, _ZONE = 1, 2, 12, 18
 _ADDRESSES: Final = 1
-_SIZES: Final = {AF_INET: 4, AF_INET6: 16}
+_SIZES: Final[dict[int, int]] = {AF_INET: 4, AF_INET6: 16}
 
 
 def forget_flows(addresses: Collection[str]) -> int:
@@ -54,13 +54,13 @@ def _addresses(entry: bytes) -> tuple[bytes, ...]:
     size = _SIZES.get(entry[0])
     if size is None:
         return ()
-    found = []
+    found: list[bytes] = []
     at = 4
     for kind in (_ORIGINAL, _REPLY):
         length, tuple_kind, inner_length, inner_kind = struct.unpack_from("=HHHH", entry, at)
         if (tuple_kind, inner_kind, inner_length) != (kind | NESTED, _ADDRESSES | NESTED, 4 + 2 * (4 + size)):
             return _addresses_anywhere(entry)
-        found += (entry[at + 12 : at + 12 + size], entry[at + 16 + size : at + 16 + 2 * size])
+        found += [entry[at + 12 : at + 12 + size], entry[at + 16 + size : at + 16 + 2 * size]]
         at += (length + 3) & ~3
     return tuple(found)
 

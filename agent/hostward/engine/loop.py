@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from hostward.calc.engine import Engine
+from hostward.calc.flows import flows_to_forget
 from hostward.dataplane.kernel import Kernel, KernelError
 from hostward.engine.applier import Applier
+from hostward.engine.flows import FlowCleaner
 from hostward.engine.intake import Intake
 from hostward.engine.mailbox import Batch, Mailbox
 from hostward.engine.schedule import COUNT_INTERVAL, TICK, Checks, Every, Retry
@@ -25,6 +27,7 @@ from hostward.render.renderer import Renderer
 Spec = Mapping[str, object]
 SettingsOf = Callable[[Spec | None, Spec | None], Settings]
 Peers = Callable[[], tuple[tuple[str, int], ...]]
+CLEAN_SECONDS = 2.0  # the longest that a workload waits for its address's old connections to be forgotten
 
 
 def scope_of(settings: Settings) -> Scope:
@@ -42,11 +45,19 @@ class Loop:
     """One agent's engine.
 
     `settings_of` gives the effective settings for the specs of FelixConfiguration `node.<name>` and `default`; `peers` the
-    datastore's own addresses and ports.
+    datastore's own addresses and ports; `flows` forgets the connections of workloads that are gone.
     """
 
     def __init__(
-        self, kernel: Kernel, mailbox: Mailbox, intake: Intake, teller: Teller, *, settings_of: SettingsOf, peers: Peers
+        self,
+        kernel: Kernel,
+        mailbox: Mailbox,
+        intake: Intake,
+        teller: Teller,
+        *,
+        settings_of: SettingsOf,
+        peers: Peers,
+        flows: FlowCleaner,
     ) -> None:
         self._kernel = kernel
         self._mailbox = mailbox
@@ -54,10 +65,12 @@ class Loop:
         self._teller = teller
         self._settings_of = settings_of
         self._peers = peers
+        self._flows = flows
         self._settings = settings_at_start(settings_of, intake)
         self._applier = Applier(kernel)
         self._engine = Engine(scope_of(self._settings))
         self._resolved = Resolved()
+        self._applied: Resolved | None = None  # what the kernel's chains were last made from
         self._renderer = Renderer(options(self._settings, (), kernel.families()))
         self._options: Options | None = None
         self._links: Mapping[str, Link] | None = None
@@ -152,6 +165,11 @@ class Loop:
         """Brings the kernel there; on failure what is in it stays, and it is tried again."""
         assert self._options is not None, "settings are followed before the first apply"  # noqa: S101 # tells the type checker
         desired = self._renderer.render(self._resolved)
+        # At the start nothing is: connections outlive the agent.
+        before = self._resolved if self._applied is None else self._applied
+        flows = flows_to_forget(before.workloads, self._resolved.workloads, self._flows.pending())
+        if (new := flows.moved | flows.returned) and not self._flows.wait_clean(new, CLEAN_SECONDS):
+            self._teller.flows_stay(new)
         try:
             outcome = self._applier.bring(desired, self._options.marks)
         except KernelError as error:
@@ -160,6 +178,9 @@ class Loop:
             return
         self._behind = False
         self._retry.succeeded()
+        self._applied = self._resolved
+        if old := flows.gone | flows.moved:  # the moved once more: until just now their old chains let new ones come up
+            self._flows.forget(old)
         self._teller.applied(self._received, time.monotonic() - began, outcome, self._resolved, desired)
 
     def _check(self) -> None:

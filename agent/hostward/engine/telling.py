@@ -161,6 +161,10 @@ class Teller:
             if policy.do_not_track
         )
 
+    def flows_stay(self, addresses: Collection[str]) -> None:
+        """Workloads begin with addresses whose old connections aren't forgotten yet."""
+        log.warning("old connections of these addresses may live on for a while", addresses=_some(addresses))
+
     def nothing_to_do(self, revision: int) -> None:
         """A revision changed nothing for this host."""
         self._applied_revision = revision

@@ -13,7 +13,7 @@ from typing import Final
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from hostward.render.ruleset import FAMILIES, TABLES, Family, TableId
 from hostward.report.counters import Drop
@@ -40,15 +40,18 @@ class Metrics:
         felix: bool = True,
         log_counts: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0),
         link_counts: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        flow_counts: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0),
     ) -> None:
         """At each scrape `log_counts` gives the log lines dropped, failed and folded since the start, and `link_counts` how
-        often all interfaces were listed, and how often the kernel dropped messages about them."""
+        often all interfaces were listed, and how often the kernel dropped messages about them; `flow_counts` the conntrack
+        entries deleted, the failures to, and the addresses that wait for it."""
         self.registry = registry = CollectorRegistry(auto_describe=False)
         self._clock = clock
         self._contact = clock()
         self._drops: Mapping[Drop, int] = {}
         self._log_counts = log_counts
         self._link_counts = link_counts
+        self._flow_counts = flow_counts
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"hostward_{name}", text, labels, registry=registry)
@@ -211,7 +214,7 @@ class _FromOutside:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def collect(self) -> Iterable[CounterMetricFamily]:
+    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
         """The families, with their present values."""
         labels = ("interface", "direction", "reason")
         dropped = CounterMetricFamily("hostward_dropped_packets", "Packets dropped by host endpoints.", labels=labels)
@@ -225,3 +228,10 @@ class _FromOutside:
         resyncs, overruns = self._metrics._link_counts()
         yield CounterMetricFamily("hostward_link_resyncs", "Full listings of the host's interfaces.", value=resyncs)
         yield CounterMetricFamily("hostward_link_overruns", "Times the kernel dropped interface messages.", value=overruns)
+        deleted, refused, pending = self._metrics._flow_counts()
+        name = "hostward_conntrack"
+        yield CounterMetricFamily(
+            f"{name}_entries_deleted", "Conntrack entries deleted of workloads that are gone.", value=deleted
+        )
+        yield CounterMetricFamily(f"{name}_failures", "Times that conntrack could not be read or edited.", value=refused)
+        yield GaugeMetricFamily(f"{name}_addresses_pending", "Addresses that wait for their entries' deletion.", value=pending)
