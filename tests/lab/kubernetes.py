@@ -222,47 +222,35 @@ class ApiServer(Program):
 
 
 class KubeProxy(Program):
-    """kube-proxy in iptables mode in a node's namespace, writing all of its rules anew every `every` seconds.
+    """kube-proxy in iptables mode in a node's namespace. Whenever a service or endpoint changes it writes all its rules anew.
 
     `lock_file` is the xtables lock that it shares with others there.
     """
 
-    METRICS = 10249
-
-    def __init__(self, node: Namespace, api: ApiServer, name: str, pods: str, lock_file: Path, every: int = 2) -> None:
+    def __init__(self, node: Namespace, api: ApiServer, name: str, pods: str, lock_file: Path) -> None:
         super().__init__("kube-proxy", node)
-        self.node = node
+        self.command = [
+            str(BIN / "kube-proxy"), "--hostname-override", name, "--proxy-mode", "iptables", "--cluster-cidr", pods,
+            # No writes to the machine's own conntrack settings.
+            "--conntrack-max-per-core", "0", "--conntrack-tcp-timeout-established", "0s",
+            "--conntrack-tcp-timeout-close-wait", "0s", "--iptables-min-sync-period", "0s",
+            "--kubeconfig", str(api.kubeconfig()),
+        ]  # fmt: skip
+        self.lock_file = lock_file
         try:
             # The legacy tools, as the agent: on Debian plain names lead to the other kernel interface.
-            tools = self.home / "tools"
-            tools.mkdir()
+            self.tools = self.home / "tools"
+            self.tools.mkdir()
             for tool in ("iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"):
                 legacy = shutil.which(tool.replace("tables", "tables-legacy"), path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
                 assert legacy is not None, tool
-                (tools / tool).symlink_to(legacy)
-            command = [
-                str(BIN / "kube-proxy"), "--kubeconfig", str(api.kubeconfig()), "--hostname-override", name,
-                "--proxy-mode", "iptables", "--cluster-cidr", pods, "--iptables-sync-period", f"{every}s",
-                "--iptables-min-sync-period", "0s", "--metrics-bind-address", f"127.0.0.1:{self.METRICS}",
-                # No writes to the machine's own conntrack settings.
-                "--conntrack-max-per-core", "0", "--conntrack-tcp-timeout-established", "0s",
-                "--conntrack-tcp-timeout-close-wait", "0s",
-            ]  # fmt: skip
-            self.run(command, {"PATH": f"{tools}:{os.environ['PATH']}", "XTABLES_LOCKFILE": str(lock_file), "GOMAXPROCS": "2"})
+                (self.tools / tool).symlink_to(legacy)
+            self.start()
         except BaseException:
             self.close()
             raise
 
-    def syncs(self) -> int:
-        """How often it has written its rules so far; 0 while it doesn't answer."""
-        with self.node.entered():
-            connection = http.client.HTTPConnection("127.0.0.1", self.METRICS, timeout=10)
-            try:
-                connection.request("GET", "/metrics")
-                text = connection.getresponse().read().decode()
-            except OSError:
-                return 0
-            finally:
-                connection.close()
-        name = "kubeproxy_sync_proxy_rules_duration_seconds_count "
-        return next((int(float(line.removeprefix(name))) for line in text.splitlines() if line.startswith(name)), 0)
+    def start(self) -> None:
+        """Starts the process and returns at once."""
+        path = f"{self.tools}:{os.environ['PATH']}"
+        self.run(self.command, {"PATH": path, "XTABLES_LOCKFILE": str(self.lock_file), "GOMAXPROCS": "2"})
