@@ -26,6 +26,8 @@ _LONGEST_ACCOUNT_LABEL: Final = 62
 _ADDRESSES: Final = ("cni.projectcalico.org/podIPs", "cni.projectcalico.org/podIP", "vpc.amazonaws.com/pod-ips")
 _REMOVED_WHEN_EMPTY: Final = ("cni.projectcalico.org/podIP", "vpc.amazonaws.com/pod-ips")
 _CONTAINER: Final = "cni.projectcalico.org/containerID"
+KEPT_ANNOTATIONS: Final = (*_ADDRESSES, _CONTAINER)
+"""All annotations of a pod that matter here."""
 
 
 def interface_name(namespace: str, pod: str, prefix: str) -> str:
