@@ -18,16 +18,16 @@ from hostward.model.settings import BUILT_IN, Settings
 from hostward.render.evaluate import Packet, evaluate, of_ruleset
 from tests import strategies as ours
 from tests.lab.cells import Cell, Pair, Way, answered, is_untracked
-from tests.lab.host import HostUnderTest
-from tests.lab.matrix import LEAK_SECONDS, PASS_SECONDS
+from tests.lab.host import HostUnderTest, workload
+from tests.lab.matrix import LEAK_SECONDS, PASS_SECONDS, UNGUARDED
 from tests.lab.oracle import Host as Oracle
 from tests.lab.probes import Listener, Outcome, Probe, Prober, probe_all
-from tests.lab.topology import Network
+from tests.lab.topology import POD_GATEWAY4, Network
 
 pytestmark = pytest.mark.kernel
 
 WORLDS = 110
-LANDING = ("udp", "sctp", 112, 6)  # what servers tell of when it lands, answered or not
+LANDING = ("udp", "sctp", 112, 6, 4)  # what servers tell of when it lands, answered or not
 PACKETS = 20
 NAT_PORT = 30000
 EPHEMERAL = 1500
@@ -36,7 +36,9 @@ ETH0: tuple[Pair, ...] = (("10.0.0.1", "fd00::1"),)
 ETH1: tuple[Pair, ...] = (("192.0.2.1", "2001:db8::1"),)
 PRIVATE: tuple[Pair, ...] = (("10.0.0.2", "fd00::2"), ("10.0.1.1", "fd00::2"))
 PUBLIC: tuple[Pair, ...] = (("192.0.2.9", "2001:db8::9"),)
-WORKLOAD: tuple[Pair, ...] = (("10.0.2.5", "fd00:2::5"),)
+PODS = tuple(zip(ours.POD4, ours.POD6, strict=True))
+WORKLOAD: tuple[Pair, ...] = PODS[:1]
+SECOND: tuple[Pair, ...] = PODS[1:]
 BEHIND = PRIVATE[0], 81  # where nat sends port 30000 of eth1's address
 ELSEWHERE = PUBLIC[0], 81  # where nat sends this host's packets to port 30000
 
@@ -49,7 +51,11 @@ WAYS = (
     Way("forward", "private", PRIVATE, "public", PUBLIC, "eth0", "eth1"),
     Way("forward", "workload", WORKLOAD, "public", PUBLIC, "cali1", "eth1"),
     Way("forward", "private", PRIVATE, "workload", WORKLOAD, "eth0", "cali1"),
+    Way("forward", "second", SECOND, "private", PRIVATE[:1], "cali2", "eth0"),
+    Way("forward", "workload", WORKLOAD, "second", SECOND, "cali1", "cali2"),
+    Way("forward", "second", SECOND, "workload", WORKLOAD, "cali2", "cali1"),
     Way("input", "workload", WORKLOAD, "worker", ETH1, enters="cali1"),
+    Way("input", "second", SECOND, "worker", ETH0, enters="cali2"),
     Way("output", "worker", (("10.0.2.1", "fd00:2::1"),), "workload", WORKLOAD, leaves="cali1"),
 )
 NAT_IN = Way("forward", "public", PUBLIC, "private", ETH1, "eth1", "eth0", {NAT_PORT: BEHIND})
@@ -59,7 +65,7 @@ NAT_OUT = Way("output", "worker", ETH1, "public", PUBLIC, "", "eth1", {NAT_PORT:
 @st.composite
 def cells(draw: st.DrawFn) -> Cell:
     """An attempt that the lab can make and judge."""
-    proto = draw(st.sampled_from(["udp", "udp", "udp", "tcp", "tcp", "sctp", "icmp", "112", "6"]))
+    proto = draw(st.sampled_from(["udp", "udp", "udp", "tcp", "tcp", "sctp", "icmp", "112", "6", "4"]))
     way = draw(st.sampled_from(WAYS))
     port = draw(st.sampled_from(ours.PORTS)) if proto in ("tcp", "udp", "sctp") else 0
     if port == NAT_PORT and proto != "sctp":
@@ -116,15 +122,17 @@ class Lab(Network):
 
     def build(self) -> None:
         worker, public, private = self.host("worker", router=True), self.host("public"), self.host("private")
-        workload = self.host("workload")
         self.link(worker, "eth0", ["10.0.0.1/24", "fd00::1/64"], private, "eth0", ["10.0.0.2/24", "10.0.1.1/32", "fd00::2/64"])
         self.link(worker, "eth1", ["192.0.2.1/24", "2001:db8::1/64"], public, "eth0", ["192.0.2.9/24", "2001:db8::9/64"])
-        self.link(worker, "cali1", ["10.0.2.1/24", "fd00:2::1/64"], workload, "eth0", ["10.0.2.5/24", "fd00:2::5/64"])
-        worker.ip("route add 10.0.1.1/32 via 10.0.0.2")
+        worker.ip(
+            "route add 10.0.1.1/32 via 10.0.0.2", f"route add {POD_GATEWAY4} dev eth0",
+            "address add 10.0.2.1/32 dev lo", "address add fd00:2::1/128 dev lo",
+        )  # fmt: skip
+        for label, interface, addresses in (("workload", "cali1", PODS[0]), ("second", "cali2", PODS[1])):
+            self.add_pod(label, worker, interface, *addresses)
         for host, v4, v6 in (
             (private, "10.0.0.1", "fd00::1"),
             (public, "192.0.2.1", "2001:db8::1"),
-            (workload, "10.0.2.1", "fd00:2::1"),
         ):
             host.ip(f"route add default via {v4}", f"route add ::/0 via {v6}")
         for tool, index, form in (("iptables-legacy", 0, "{}:{}"), ("ip6tables-legacy", 1, "[{}]:{}")):
@@ -135,7 +143,7 @@ class Lab(Network):
                     to = ("-j", "DNAT", "--to-destination", form.format(pair[index], port))
                     worker.run(tool, "-w", "-t", "nat", "-A", chain, *where, *match, *to)
         self.settle()
-        listening = (ours.PORTS, ours.PORTS, (6, 112, 132))
+        listening = (ours.PORTS, ours.PORTS, (4, 6, 112, 132))
         self.servers = {name: self.stack.enter_context(Listener(host, *listening)) for name, host in self.hosts.items()}
         self.probers = {name: self.stack.enter_context(Prober(host)) for name, host in self.hosts.items()}
         self.guarded = self.stack.enter_context(HostUnderTest(worker, ours.NODE))
@@ -167,13 +175,22 @@ def lab() -> Iterator[Lab]:
 
 def test_every_way_of_the_lab_works_unguarded(lab: Lab) -> None:
     """Else nothing below shows anything."""
-    lab.guarded.bring()
-    lab.hosts["worker"].forget_flows()
+    pods = [workload(interface, pair, node=ours.NODE) for interface, pair in zip(("cali1", "cali2"), PODS, strict=True)]
+    lab.guarded.bring(*pods, default_endpoint_to_host_action="Return", **UNGUARDED)
     families: tuple[Literal[4, 6], ...] = (4, 6)
-    protocols: tuple[tuple[str | int, int], ...] = (("udp", 80), ("tcp", 90), ("sctp", 22), ("icmp", 0), (112, 0), (6, 0))
+    protocols: tuple[tuple[str | int, int], ...] = (
+        ("udp", 80),
+        ("tcp", 90),
+        ("sctp", 22),
+        ("icmp", 0),
+        (112, 0),
+        (6, 0),
+        (4, 0),
+    )
     each = [Cell("", way, f, proto, port) for way in WAYS for f in families for proto, port in protocols]
     nat = [Cell("", way, f, proto, NAT_PORT) for way in (NAT_IN, NAT_OUT) for f in families for proto in ("udp", "tcp")]
-    for wanted in ([c for c in each if c.way.path == "output"], [c for c in each if c.way.path != "output"], nat):
+    # Each way and its return apart: a protocol without ports is one flow for both.
+    for wanted in (*([c for c in each if c.way is way] for way in WAYS), nat):
         lab.hosts["worker"].forget_flows()
         outcomes = lab.probe({cell: LEAK_SECONDS if cell.proto in LANDING else PASS_SECONDS for cell in wanted})
         heard = lab.heard()
@@ -217,6 +234,10 @@ choices: st.SearchStrategy[Settings] = st.builds(
     iptables_filter_allow_action=st.sampled_from(["Accept", "Accept", "Return"]),
     iptables_mangle_allow_action=st.sampled_from(["Accept", "Accept", "Return"]),
     iptables_filter_deny_action=st.sampled_from(["Drop", "Drop", "Reject"]),
+    default_endpoint_to_host_action=st.sampled_from(["Drop", "Accept", "Return"]),
+    vxlan_port=st.sampled_from([4789, 81]),
+    allow_vxlan_packets_from_workloads=st.booleans(),
+    allow_ipip_packets_from_workloads=st.booleans(),
 )
 
 

@@ -32,6 +32,9 @@ QUIET = {
 }
 
 
+POD_GATEWAY4, POD_GATEWAY6 = "169.254.1.1", "fe80::1"  # what every pod has for its router
+
+
 class Host(Namespace):
     """A namespace with a name in its network."""
 
@@ -92,6 +95,34 @@ class Network:
         )  # fmt: skip
         host.ip(*(f"route add {'::/0' if net.version == 6 else '0.0.0.0/0'} via {net[1]}" for net in nets))
         return host
+
+    def add_pod(self, label: str, node: Host, interface: str, *addresses: str) -> Host:
+        """A host wired to a node (`wire`)."""
+        host = self.host(label)
+        self.wire(host, node, interface, *addresses)
+        return host
+
+    def wire(self, pod: Host, node: Host, interface: str, *addresses: str) -> None:
+        """Wires a pod as Calico's network plugin does: `eth0` with addresses of its own, everything else behind the node.
+
+        The node answers for the pod's IPv4 gateway by proxy ARP, for which it needs a route to it, say its default route.
+        """
+        run("ip", "-netns", node.name, "link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", pod.name)
+        conf = f"net/ipv4/conf/{interface}/proxy_arp", f"net/ipv4/neigh/{interface}/proxy_delay"
+        node.sysctl({conf[0]: "1", conf[1]: "0"})
+        full = [f"{address}/{128 if ':' in address else 32}" for address in addresses]
+        node.ip(
+            f"address add {POD_GATEWAY6}/64 dev {interface} nodad",
+            f"link set {interface} up",
+            *(f"route add {address} dev {interface}" for address in full),
+        )
+        pod.ip(
+            *(f"address add {address} dev eth0{' nodad' if ':' in address else ''}" for address in full),
+            "link set eth0 up",
+            f"route add {POD_GATEWAY4} dev eth0 scope link",
+            f"route add default via {POD_GATEWAY4}",
+            f"route add ::/0 via {POD_GATEWAY6} dev eth0",
+        )
 
     def settle(self) -> None:
         """Returns when every interface is running and every IPv6 address usable."""
