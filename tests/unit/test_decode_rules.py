@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
-from hostward.model.rules import Action, Entity, Icmp, PortRange, Ports, Rule
+from hostward.model.rules import Action, Entity, Icmp, PortRange, Ports, Rule, Service
 from tests.unit.decoding import policy, rule, understood_rule
 
 ALLOW, DENY, LOG, PASS = Action
 WEB = Ports((PortRange(80, 80),))
 NETS = ("10.0.0.0/8",)
+HTTP = Entity(ports=Ports((), ("http",)))
+NAMED = {"name": "s", "namespace": "n"}
+SERVICE = Entity(service=Service("n", "s", ports=False))
 HAS_C, NOT_C = Entity(selector="has(c)"), Entity(not_selector="has(c)")
 
 
@@ -100,7 +103,20 @@ NOT_UNDERSTOOD: list[tuple[dict[str, Any], list[str], Rule]] = [
     ({"source": 5, "protocol": "TCP"}, ["source"], Rule(DENY, protocol=6)),
     ({"http": {"methods": ["GET"]}, "protocol": "TCP"}, ["http"], Rule(DENY, protocol=6)),
     ({"http": {}}, ["http"], Rule(DENY)),
-    ({"source": {"services": {"name": "s"}, "nets": NETS}}, ["source.services"], Rule(DENY, source=Entity(NETS))),
+    # A service without a name or namespace, in the wrong place, or beside another way to say who it is.
+    ({"source": {"services": {"name": "s"}}, "protocol": 6}, ["source.services"], Rule(DENY, protocol=6)),
+    ({"source": {"services": NAMED | {"port": 1}}}, ["source.services.port"], Rule(DENY, source=SERVICE)),
+    ({"source": {"services": {"namespace": "n"}, "ports": ["http"]}}, ["source.services"], Rule(DENY, source=HTTP)),
+    ({"source": {"services": "s"}}, ["source.services", "source.services"], Rule(DENY)),
+    ({"source": {"services": {"name": 5, "namespace": "n"}}}, ["source.services.name", "source.services"], Rule(DENY)),
+    ({"destination": {"services": NAMED, "nets": NETS}}, ["destination.services"], Rule(DENY, destination=Entity(NETS))),
+    *(
+        ({"source": {"services": NAMED, "ports": ["http"], name: value}}, ["source.services"], Rule(DENY, source=HTTP))
+        for name, value in (
+            *(("nets", NETS), ("notNets", NETS), ("selector", "has(c)"), ("notSelector", "has(c)")),
+            *(("namespaceSelector", "has(c)"), ("serviceAccounts", {"names": ["a"]}), ("serviceAccounts", {})),
+        )
+    ),
     ({"metadata": {"annotations": {"a": 1}}, "protocol": "TCP"}, ["metadata.annotations.a"], Rule(DENY, protocol=6)),
     ({"metadata": {"labels": {}}}, ["metadata.labels"], Rule(DENY)),
     ({"ipVersion": 5}, ["ipVersion"], Rule(DENY)),

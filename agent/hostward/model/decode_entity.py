@@ -24,8 +24,7 @@ MAX_SELECTOR: Final = 1024  # characters (M-50)
 _ENTITY_FIELDS: Final = frozenset(
     ("nets", "notNets", "ports", "notPorts", "selector", "notSelector", "namespaceSelector", "serviceAccounts", "services")
 )
-_LIMITED_TO_NAMESPACE: Final = frozenset(("selector", "notSelector", "serviceAccounts"))
-_NOT_BESIDE_SERVICES: Final = _LIMITED_TO_NAMESPACE | {"namespaceSelector", "nets", "notNets"}
+_NOT_BESIDE_SERVICES: Final = frozenset(("selector", "notSelector", "namespaceSelector", "serviceAccounts", "nets", "notNets"))
 _SERVICE_SIDES: Final = frozenset((("ingress", "source"), ("egress", "destination")))
 _PORT_RANGE: Final = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
 _PORT_NAME: Final = re.compile(r"(?![0-9]+$)[A-Za-z0-9_.-]{1,128}")
@@ -44,18 +43,11 @@ def read_entity(value: object, path: str, place: Place, side: Literal["source", 
     fields = read_object(value, path, _ENTITY_FIELDS, found)
     if not fields:
         return Entity()
-    service = _service(fields, path, place, side, found) if "services" in fields else None
-    mine = place.namespace and not fields.get("namespaceSelector") and any(map(fields.get, _LIMITED_TO_NAMESPACE))
-    parts = (
-        within(place.namespace) if mine else "",
-        read_selector(fields.get("namespaceSelector"), selector_scope.rule_namespaces, f"{path}.namespaceSelector", found),
-        _service_accounts(fields.get("serviceAccounts"), f"{path}.serviceAccounts", found),
-        read_selector(fields.get("selector"), selector_scope.plain, f"{path}.selector", found),
-    )
-    excluded = read_selector(fields.get("notSelector"), selector_scope.plain, f"{path}.notSelector", found)
+    service, fields = _service(fields, path, place, side, found)
+    own = _Selectors.read(fields, path, found)
     selector = not_selector = None
     try:
-        selector, not_selector = selector_scope.side_selectors([part for part in parts if part], excluded or None)
+        selector, not_selector = selector_scope.side_selectors(own.parts(place.namespace), own.excluded)
     except SelectorError as error:
         found.append(Problem(path, f"the selectors together: {error.reason}"))
     return Entity(
@@ -69,25 +61,63 @@ def read_entity(value: object, path: str, place: Place, side: Literal["source", 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Selectors:
+    """The selectors of a side, canonical; None for one that is absent or not understood."""
+
+    namespaces: str | None
+    accounts: str | None
+    selector: str | None
+    excluded: str | None
+    names_namespaces: bool  # in a way that is understood or not
+
+    @classmethod
+    def read(cls, fields: dict[str, Any], path: str, found: Found) -> _Selectors:
+        def selector(name: str, convert: Callable[[str], str]) -> str | None:
+            return read_selector(fields.get(name), convert, f"{path}.{name}", found) or None
+
+        return cls(
+            selector("namespaceSelector", selector_scope.rule_namespaces),
+            _service_accounts(fields.get("serviceAccounts"), f"{path}.serviceAccounts", found),
+            selector("selector", selector_scope.plain),
+            selector("notSelector", selector_scope.plain),
+            fields.get("namespaceSelector", "") != "",
+        )
+
+    def parts(self, namespace: str) -> list[str]:
+        """What is AND-ed. Within a namespace a side that says who, but not where, means its own (R-21)."""
+        says_who = (self.accounts, self.selector, self.excluded) != (None, None, None)
+        own = within(namespace) if namespace and says_who and not self.names_namespaces else None
+        return [part for part in (own, self.namespaces, self.accounts, self.selector) if part]
+
+
 def _service(
     fields: dict[str, Any], path: str, place: Place, side: Literal["source", "destination"], found: Found
-) -> Service | None:
-    """The service that a side names: only where traffic's other end is, and beside no other way to say who that is (M-51)."""
-    excluded = _NOT_BESIDE_SERVICES | ({"ports", "notPorts"} if side == "destination" else frozenset())
+) -> tuple[Service | None, dict[str, Any]]:
+    """The service that a side names, and the side's other fields: only where traffic's other end is (M-51).
+
+    Beside another way to say who that is, both count as not understood.
+    """
+    if "services" not in fields:
+        return None, fields
+    others = {name: value for name, value in fields.items() if name != "services"}
     named = read_object(fields["services"], f"{path}.services", ("name", "namespace"), found)
     name = read_text(named.get("name"), f"{path}.services.name", found)
     namespace = read_text(named.get("namespace"), f"{path}.services.namespace", found) or place.namespace
+    contradicting = _NOT_BESIDE_SERVICES | ({"ports", "notPorts"} if side == "destination" else frozenset())
+    beside = sorted(name for name in contradicting if others.get(name, "") not in ("", []))
     reason = ""
     if (place.direction, side) not in _SERVICE_SIDES:
         reason = "only in the source of an ingress rule or the destination of an egress rule"
-    elif beside := sorted(fields.keys() & excluded):
+    elif beside:
         reason = f"not beside {', '.join(beside)}"
+        others = {name: value for name, value in others.items() if name not in contradicting}
     elif not name or not namespace:
         reason = "needs a name" if namespace else "needs a namespace, as its policy is in none"
     if reason:
         found.append(Problem(f"{path}.services", reason))
-        return None
-    return Service(namespace, name, ports=side == "destination")
+        return None, others
+    return Service(namespace, name, ports=side == "destination"), others
 
 
 def _to_port(value: object) -> PortRange | str:
@@ -138,9 +168,11 @@ def read_selector(value: object, convert: Callable[[str], str], path: str, found
         return ""
 
 
-def _service_accounts(value: object, path: str, found: Found) -> str:
+def _service_accounts(value: object, path: str, found: Found) -> str | None:
+    """What `serviceAccounts` say, None when they are absent or not understood. An empty object is there, and says all."""
     if value is None:
-        return ""
+        return None
+    before = len(found)
     fields = read_object(value, path, ("names", "selector"), found)
     names = read_list(fields.get("names"), to_text, f"{path}.names", found)
     selector = read_selector(
@@ -151,4 +183,5 @@ def _service_accounts(value: object, path: str, found: Found) -> str:
     except SelectorError as error:
         found.append(Problem(f"{path}.names", error.reason))
         named = ""
-    return " && ".join(part for part in (named, selector) if part)
+    both = " && ".join(part for part in (named, selector) if part)
+    return both if both or len(found) == before else None

@@ -22,7 +22,6 @@ from hostward.model.fields import (
     to_text,
 )
 from hostward.model.keys import ResourceKey
-from hostward.model.nets import parse_address
 from hostward.model.resources import EndpointSlice, NamedPort, WorkloadEndpoint
 from hostward.model.rules import TCP
 from hostward.model.selector_scope import NAMESPACE, NAMESPACE_PREFIX, SERVICE_ACCOUNT, SERVICE_ACCOUNT_PREFIX
@@ -41,7 +40,10 @@ _PORT_FIELDS: Final = frozenset(("name", "protocol", "port", "hostPort", "hostIP
 
 
 def decode_workload_endpoint(key: ResourceKey, document: dict[str, Any], found: Found) -> WorkloadEndpoint | None:
-    """A WorkloadEndpoint; None when it has no address (M-6), or when no node or interface can be read."""
+    """A WorkloadEndpoint; None when it has no address (M-6), or when no node or interface can be read.
+
+    Then its addresses count for nobody: on no host can it send or receive.
+    """
     fields = read_object(document.get("spec"), "spec", _FIELDS, found)
     labels = _labels(key, document, fields, found)
     node = read_text(fields.get("node"), "spec.node", found)
@@ -71,7 +73,10 @@ def decode_workload_endpoint(key: ResourceKey, document: dict[str, Any], found: 
 
 
 def _labels(key: ResourceKey, document: dict[str, Any], fields: dict[str, Any], found: Found) -> dict[str, str]:
-    """Its own labels, without any that would place it in another namespace or give it another's labels (M-17)."""
+    """Its own labels, without any that would place it in another namespace or give it another's labels (M-17).
+
+    Such a label is no problem: whoever makes a pod may write its labels, and must not be able to have it cut off by them.
+    """
     metadata = read_object(document.get("metadata"), "metadata", None, found)
     labels = {
         name: value
@@ -127,7 +132,14 @@ def _to_addresses(value: object) -> tuple[str, ...]:
         return ()
     if not isinstance(addresses, list):
         raise BadValueError(f"expected an object with addresses, not {show(value)}")
-    return tuple(found for one in addresses if isinstance(one, str) and (found := parse_address(one)) is not None)
+    return tuple(address for one in addresses if (address := _address(one)) is not None)
+
+
+def _address(value: object) -> str | None:
+    try:
+        return to_address(value)
+    except BadValueError:
+        return None
 
 
 def _to_service_port(value: object) -> tuple[int, int] | None:

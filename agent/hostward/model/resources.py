@@ -83,7 +83,7 @@ class HostEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadEndpoint:
-    """A pod's or virtual machine's interface (M-6). `addresses` are canonical, of both families, never none.
+    """A pod's or virtual machine's interface (M-6). `addresses` are canonical, of both families; none only when `isolated`.
 
     `labels` are its own with those that its place gives it (namespace, orchestrator, service account); it can't claim another's
     namespace by them (M-17). `spoofable`: CIDRs that it may send from beside its own addresses (H-73). `isolated`: not wholly
