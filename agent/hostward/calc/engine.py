@@ -15,6 +15,7 @@ from typing import TypeVar
 from hostward.calc import compute
 from hostward.calc.compute import Labelled
 from hostward.calc.interfaces import Governors
+from hostward.calc.label_index import LabelIndex, SelectorIndex
 from hostward.calc.members import SetMembers
 from hostward.calc.workloads import Workloads
 from hostward.model.keys import ResourceKey
@@ -56,12 +57,16 @@ class Engine:
     def __init__(self, scope: Scope) -> None:
         self._resources: dict[ResourceKey, Resource] = {}
         self._policies: dict[ResourceKey, Policy] = {}
+        self._selecting: SelectorIndex[ResourceKey] = SelectorIndex()
         self._profiles: dict[str, Profile] = {}
         self._tiers: dict[str, Tier] = compute.all_tiers({})
         self._labelled: dict[ResourceKey, Labelled] = {}
         self._with_profile: dict[str, set[ResourceKey]] = {}
         self._governors = Governors(scope)
         self._workloads = Workloads(scope)
+        self._active: dict[ResourceKey, set[str]] = {}
+        self._behind: dict[str, ResourceKey] = {}
+        self._active_labels: LabelIndex[ResourceKey] = LabelIndex()
         self._selected: dict[ResourceKey, set[ResourceKey]] = {}
         self._users: dict[ResourceKey, set[ResourceKey]] = {}
         self._profile_users: Counter[str] = Counter()
@@ -76,7 +81,8 @@ class Engine:
         changes = self._take(resources)
         relabelled = self._relabel(changes)
         moved = self._governors.update(changes.endpoints, links) | self._workloads.update(changes.workloads)
-        reordered, touched = self._select(changes, relabelled)
+        fresh, idle = self._follow(moved)
+        reordered, touched = self._select(changes, fresh | (self._active.keys() & relabelled.keys()), idle)
         self._resolve(moved, reordered)
         self._use(touched, changes)
         self._members.relabel(relabelled)
@@ -149,33 +155,56 @@ class Engine:
                 result[key] = (old, new)
         return result
 
-    def _select(self, changes: _Changes, relabelled: Mapping[ResourceKey, object]) -> tuple[set[ResourceKey], set[ResourceKey]]:
-        """Endpoints whose policy list may differ, and policies whose use or value may differ."""
-        active = {*self._governors.table.values(), *self._workloads.table.values()}
-        reordered: set[ResourceKey] = active.copy() if changes.tiers else set()
+    def _follow(self, moved: set[str]) -> tuple[set[ResourceKey], set[ResourceKey]]:
+        """Which endpoints stand behind interfaces now: those whose policies must be looked for, and those that are idle."""
+        fresh, left = set(), set()
+        for interface in moved:
+            if (old := self._behind.pop(interface, None)) is not None:
+                self._active[old].discard(interface)
+                left.add(old)
+            new = self._governors.table.get(interface) or self._workloads.table.get(interface)
+            if new is not None:
+                self._behind[interface] = new
+                self._active.setdefault(new, set()).add(interface)
+                fresh.add(new)
+        idle = {key for key in left if not self._active[key]}
+        for key in idle:
+            del self._active[key]
+        return fresh, idle
+
+    def _select(
+        self, changes: _Changes, whole: set[ResourceKey], idle: set[ResourceKey]
+    ) -> tuple[set[ResourceKey], set[ResourceKey]]:
+        """Endpoints whose policy list may differ, and policies whose use or value may differ.
+
+        `whole`: active endpoints of which nothing is known any more.
+        """
+        reordered: set[ResourceKey] = set(self._active) if changes.tiers else set()
         touched: set[ResourceKey] = set(changes.policies)
-        for key in self._selected.keys() - active:
+        for key in idle & self._selected.keys():
             touched |= self._reselect(key, set())
             del self._selected[key]
+            self._active_labels.put(key, None)
         for key, policy in changes.policies.items():
+            self._selecting.put(key, policy.selector if policy is not None else None)
             if policy is None:
                 self._policies.pop(key, None)
             else:
                 self._policies[key] = policy
-        whole = {
-            key
-            for key in active
-            if key not in self._selected or key in relabelled or key in changes.endpoints or key in changes.workloads
-        }
         for key in whole:
-            wanted = {p.key for p in self._policies.values() if self._applies(p, key)}
-            touched |= self._reselect(key, wanted)
-        for key in active - whole if changes.policies else ():
-            kept = self._selected[key] - changes.policies.keys()
-            wanted = kept | {p.key for p in changes.policies.values() if p is not None and self._applies(p, key)}
-            if self._selected[key] & changes.policies.keys() or wanted != kept:
-                reordered.add(key)
-            self._reselect(key, wanted)
+            labels = self._labelled[key].labels
+            self._active_labels.put(key, labels)
+            candidates = (self._policies[p] for p in self._selecting.candidates(labels))
+            touched |= self._reselect(key, {p.key for p in candidates if self._applies(p, key)})
+        for policy_key, policy in changes.policies.items():
+            users = self._users.get(policy_key, set())
+            found = self._active_labels.candidates(policy.selector) if policy is not None else set[ResourceKey]()
+            for key in (users | found) - whole:
+                wanted = policy is not None and self._applies(policy, key)
+                if wanted or policy_key in self._selected[key]:
+                    reordered.add(key)
+                    before = self._selected[key]
+                    self._reselect(key, before | {policy_key} if wanted else before - {policy_key})
         return reordered | whole, touched
 
     def _applies(self, policy: Policy, key: ResourceKey) -> bool:
@@ -205,7 +234,7 @@ class Engine:
         reordered: set[ResourceKey],
     ) -> None:
         """Resolves again what may differ of one table of interfaces, and counts who uses which profile."""
-        dirty = moved | {interface for interface, key in table.items() if key in reordered}
+        dirty = moved.union(*(self._active[key] for key in reordered))
         for interface in dirty:
             old = out.pop(interface, None)
             new = None

@@ -7,11 +7,16 @@ Used by the engine thread only; pure.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import TypeVar
 
 from hostward.calc.compute import Labelled, contribution
+from hostward.calc.label_index import LabelIndex, SelectorIndex
 from hostward.model.keys import ResourceKey
-from hostward.model.sets import SetRef
+from hostward.model.sets import NamedPortSet, NetSet, SelectorSet, ServiceSet, SetRef
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V", bound=Hashable)
 
 
 class SetMembers:
@@ -24,6 +29,10 @@ class SetMembers:
         self._users: dict[SetRef, set[Hashable]] = {}
         self._refs: dict[Hashable, frozenset[SetRef]] = {}
         self._touched: set[SetRef] = set()
+        self._selecting: SelectorIndex[SetRef] = SelectorIndex()
+        self._labelled: LabelIndex[ResourceKey] = LabelIndex()
+        self._of_service: dict[tuple[str, str], set[SetRef]] = {}
+        self._slices: dict[tuple[str, str], set[ResourceKey]] = {}
 
     def use(self, holder: Hashable, refs: frozenset[SetRef]) -> None:
         """Says which sets a policy or profile uses now; none releases them."""
@@ -33,12 +42,15 @@ class SetMembers:
             users.discard(holder)
             if not users:
                 del self._users[ref], self._counts[ref]
+                self._index(ref, add=False)
                 self.sets.pop(ref, None)
                 self._touched.discard(ref)
         for ref in refs - before:
             self._users.setdefault(ref, set()).add(holder)
             if ref not in self._counts:
-                self._counts[ref] = Counter(m for item in self._items.values() for m in contribution(ref, item))
+                self._index(ref, add=True)
+                candidates = (self._items[key] for key in self._candidates(ref))
+                self._counts[ref] = Counter(m for item in candidates for m in contribution(ref, item))
                 self._touched.add(ref)
         if refs:
             self._refs[holder] = refs
@@ -46,18 +58,47 @@ class SetMembers:
             self._refs.pop(holder, None)
 
     def relabel(self, changes: Mapping[ResourceKey, tuple[Labelled | None, Labelled | None]]) -> None:
-        """Takes endpoints and network sets from their old to their new labels and members."""
+        """Takes endpoints, network sets and slices from their old to their new labels and members."""
         for key, (old, new) in changes.items():
             if new is None:
                 self._items.pop(key, None)
             else:
                 self._items[key] = new
-            for ref, counts in self._counts.items():
+            for item, add in ((old, False), (new, True)):
+                if item is not None and item.service is not None:
+                    _file(self._slices, item.service, key, add=add)
+            self._labelled.put(key, new.labels if new is not None and new.service is None else None)
+            for ref in self._seeing(old) | self._seeing(new):
                 before = contribution(ref, old) if old is not None else frozenset[str]()
                 after = contribution(ref, new) if new is not None else frozenset[str]()
                 if before != after:
-                    self._move(counts, before - after, after - before)
+                    self._move(self._counts[ref], before - after, after - before)
                     self._touched.add(ref)
+
+    def _index(self, ref: SetRef, *, add: bool) -> None:
+        match ref:
+            case SelectorSet(selector) | NamedPortSet(selector):
+                self._selecting.put(ref, selector if add else None)
+            case ServiceSet(service):
+                _file(self._of_service, (service.namespace, service.name), ref, add=add)
+
+    def _candidates(self, ref: SetRef) -> Collection[ResourceKey]:
+        """Everything that may contribute to a set."""
+        match ref:
+            case SelectorSet(selector) | NamedPortSet(selector):
+                return self._labelled.candidates(selector)
+            case ServiceSet(service):
+                return self._slices.get((service.namespace, service.name), ())
+            case NetSet():
+                return ()
+
+    def _seeing(self, item: Labelled | None) -> set[SetRef]:
+        """The sets that something may contribute to."""
+        if item is None:
+            return set()
+        if item.service is not None:
+            return self._of_service.get(item.service, set())
+        return self._selecting.candidates(item.labels)
 
     @staticmethod
     def _move(counts: Counter[str], gone: Iterable[str], come: Iterable[str]) -> None:
@@ -74,3 +115,10 @@ class SetMembers:
             if ref in self._counts:
                 self.sets[ref] = frozenset(self._counts[ref])
         self._touched.clear()
+
+
+def _file(table: dict[K, set[V]], key: K, value: V, *, add: bool) -> None:
+    values = table.setdefault(key, set())
+    (values.add if add else values.discard)(value)
+    if not values:
+        del table[key]

@@ -24,11 +24,10 @@ from hostward.model.fields import (
 from hostward.model.keys import ResourceKey
 from hostward.model.resources import EndpointSlice, NamedPort, WorkloadEndpoint
 from hostward.model.rules import TCP
-from hostward.model.selector_scope import NAMESPACE, NAMESPACE_PREFIX, SERVICE_ACCOUNT, SERVICE_ACCOUNT_PREFIX
+from hostward.model.selector_scope import NAMESPACE, NAMESPACE_PREFIX, ORCHESTRATOR, SERVICE_ACCOUNT, SERVICE_ACCOUNT_PREFIX
 from hostward.model.value_errors import BadValueError
 
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
-ORCHESTRATOR: Final = "projectcalico.org/orchestrator"
 _FIELDS: Final = frozenset(
     (
         *("orchestrator", "workload", "node", "containerID", "pod", "endpoint", "serviceAccountName", "ipNetworks", "ipNATs"),

@@ -17,6 +17,7 @@ from hostward.model.selectors import ALL, canonical
 
 NAMESPACE: Final = "projectcalico.org/namespace"
 SERVICE_ACCOUNT: Final = "projectcalico.org/serviceaccount"
+ORCHESTRATOR: Final = "projectcalico.org/orchestrator"
 NAMESPACE_PREFIX: Final = "pcns."
 SERVICE_ACCOUNT_PREFIX: Final = "pcsa."
 
