@@ -119,7 +119,7 @@ MUTATIONS: dict[str, tuple[str, Patch]] = {
     "the first value only": ('"In"', expressions(lambda found: [of_lists(first_only, "values")(one) for one in found])),
     # Whom a policy is for.
     "for all pods": ("podSelector", (policies, "selectors", SimpleNamespace(pods=lambda _: kubernetes_selectors.PODS))),
-    "types are ignored": ("policyTypes", (policies, "_types", lambda *_: ["Ingress", "Egress"])),
+    "types are ignored": ('"policyTypes": ["Ingress"]', (policies, "_types", lambda *_: ["Ingress", "Egress"])),
     "never Egress": ("policyTypes", (policies, "_types", lambda *_: ["Ingress"])),
     "never Ingress": ("policyTypes", (policies, "_types", lambda *_: ["Egress"])),
     "without types both": (
@@ -147,7 +147,7 @@ MUTATIONS: dict[str, tuple[str, Patch]] = {
         "ipBlock",
         other_block(lambda block: {"cidr": block["cidr"].partition("/")[0] + ("/128" if ":" in block["cidr"] else "/32")}),
     ),
-    "the first peer only": ("matchLabels", other_rule(of_lists(first_only, "from", "to"))),
+    "the first peer only": ('{"podSelector": {}}, {"namespaceSelector": {}}', other_rule(of_lists(first_only, "from", "to"))),
     "peers are ignored": ("podSelector", other_rule(lambda one: without("from")(without("to")(one)))),
     "no peer is nobody": (
         "ports",
@@ -167,7 +167,7 @@ MUTATIONS: dict[str, tuple[str, Patch]] = {
     ),
     "no rules": ("ports", (policies, "_rules", lambda *_: ())),
     # Ports.
-    "the protocol is always TCP": ('"UDP"', other_ports(lambda port: port | {"protocol": "TCP"})),
+    "the protocol is always TCP": ('"protocol": "UDP", "port": 80', other_ports(lambda port: port | {"protocol": "TCP"})),
     "the protocol is ignored": (
         '"protocol"',
         (
@@ -188,7 +188,7 @@ MUTATIONS: dict[str, tuple[str, Patch]] = {
         "endPort",
         other_ports(lambda port: port | {"endPort": max(port["port"], port["endPort"] - 1)} if "endPort" in port else port),
     ),
-    "the first port only": ("ports", other_rule(of_lists(first_only, "ports"))),
+    "the first port only": ('{"port": 80}, {"port": 81}', other_rule(of_lists(first_only, "ports"))),
     "no ports are all of TCP": ('"from"', (kubernetes_ports, "EVERYTHING", (("TCP", []),))),
     # What pods are.
     "namespaces lend no labels": ("namespaceSelector", (kubernetes_profiles, "_labels", lambda *_: {"labelsToApply": {}})),
