@@ -122,7 +122,15 @@ def test_both_families_and_other_settings(seed: int) -> None:
     kernel = FakeKernel()
     packets = [worlds.packet(rng, family) for family in (4, 6) for _ in range(PACKETS // 2)]
     both = replace(worlds.OPTIONS, families=(4, 6))
-    other = replace(both, filter_allow="RETURN", mangle_allow="RETURN", forward_all=False, failsafe_in=())
+    other = replace(
+        both,
+        filter_allow="RETURN",
+        mangle_allow="RETURN",
+        forward_all=False,
+        failsafe_in=(),
+        allow_spoofing=False,
+        to_host="DROP",
+    )
     goals = [both, other, worlds.OPTIONS]
     world = worlds.world(rng)
     for options in rng.sample(goals, 3):

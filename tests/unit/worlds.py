@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hostward.model.failsafe import FailsafePort
 from hostward.model.keys import ResourceKey
-from hostward.model.resolved import PolicyLists, Resolved, ResolvedEndpoint, TierPolicies
+from hostward.model.resolved import PolicyLists, Resolved, ResolvedEndpoint, ResolvedWorkload, TierPolicies
 from hostward.model.resources import Policy, Profile
 from hostward.model.rules import Action, Entity, PortRange, Ports, Rule
 from hostward.model.sets import NamedPortSet, SetRef, rule_refs
@@ -18,13 +18,21 @@ from hostward.render.renderer import Renderer
 from hostward.render.ruleset import Family, Ruleset
 
 MARKS = Marks.from_mask(0x3F0000)
-OPTIONS = Options(MARKS, families=(4,), failsafe_in=(FailsafePort(6, 22),), failsafe_out=(FailsafePort(17, 53),))
+OPTIONS = Options(
+    MARKS,
+    families=(4,),
+    failsafe_in=(FailsafePort(6, 22),),
+    failsafe_out=(FailsafePort(17, 53),),
+    allow_spoofing=True,
+    to_host="ACCEPT",  # so that what workloads' policies say of this host is seen
+)
 SELECTORS = ("role == 'a'", "role == 'b'")
 POLICIES = ("deny", "allow", "mixed")
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.5")
 NETS = ("10.0.0.1", "10.0.0.2", "10.0.0.0/30", "10.0.0.4/30", "fd00::1", "fd00::/64")
 PORTS = (22, 53, 80, 443)
-INTERFACES = ("eth0", "eth1", "cali1")
+WORKLOADS = tuple(f"cali{n}" for n in "123456789ab")  # more than stand in a row: dispatch becomes a tree, and no tree again
+INTERFACES = ("eth0", "eth0", "eth0", "eth1", "eth1", "eth1", "cali1", "cali1", "cali2", "cali2", *WORKLOADS[2:])
 
 
 def key(name: str) -> ResourceKey:
@@ -57,18 +65,32 @@ def policy(rng: random.Random, name: str) -> Policy:
     return Policy(key(name), name, "default", None, "all()", True, True, rules[0], rules[1])
 
 
-def _lists(rng: random.Random) -> PolicyLists:
-    def tiers(likely: float) -> tuple[TierPolicies, ...]:
-        if rng.random() > likely:
-            return ()
-        names = [key(name) for name in rng.sample(POLICIES, rng.randrange(1, 3))]
-        return (TierPolicies("default", Action.DENY, tuple(names), tuple(reversed(names))),)
+def _tiers(rng: random.Random, likely: float) -> tuple[TierPolicies, ...]:
+    if rng.random() > likely:
+        return ()
+    names = [key(name) for name in rng.sample(POLICIES, rng.randrange(1, 3))]
+    return (TierPolicies("default", Action.DENY, tuple(names), tuple(reversed(names))),)
 
-    return PolicyLists(untracked=tiers(0.3), pre_dnat=tiers(0.4), normal=tiers(0.9), forward=tiers(0.5))
+
+def _lists(rng: random.Random) -> PolicyLists:
+    untracked, pre_dnat, normal, forward = (_tiers(rng, likely) for likely in (0.3, 0.4, 0.9, 0.5))
+    return PolicyLists(untracked, pre_dnat, normal, forward)
 
 
 def _endpoint(rng: random.Random, interface: str) -> ResolvedEndpoint:
     return ResolvedEndpoint(interface, interface, _lists(rng), ("open",) if rng.random() < 0.3 else (), rng.random() < 0.05)
+
+
+def _workload(rng: random.Random, interface: str) -> ResolvedWorkload:
+    return ResolvedWorkload(
+        interface,
+        f"default/{interface}",
+        (rng.choice(ADDRESSES),),
+        _tiers(rng, 0.6),
+        ("open",) if rng.random() < 0.6 else (),
+        (f"{rng.choice(ADDRESSES)}/32", "fd00::/64") if rng.random() < 0.3 else (),
+        rng.random() < 0.1,
+    )
 
 
 def _members(rng: random.Random, ref: SetRef) -> frozenset[str]:
@@ -79,7 +101,9 @@ def _members(rng: random.Random, ref: SetRef) -> frozenset[str]:
 
 
 def _filled(resolved: Resolved, rng: random.Random) -> Resolved:
-    used = {name for e in resolved.endpoints.values() for t in _all_tiers(e) for name in (*t.ingress, *t.egress)}
+    tiers = [tier for e in resolved.endpoints.values() for tier in _all_tiers(e)]
+    tiers += [tier for workload in resolved.workloads.values() for tier in workload.tiers]
+    used = {name for tier in tiers for name in (*tier.ingress, *tier.egress)}
     policies = {name: p for name, p in resolved.policies.items() if name in used}
     refs = {ref for p in policies.values() for r in (*p.ingress_rules, *p.egress_rules) for ref in rule_refs(r)}
     sets = {ref: resolved.sets.get(ref, _members(rng, ref)) for ref in sorted(refs, key=repr)}
@@ -92,19 +116,21 @@ def _all_tiers(endpoint: ResolvedEndpoint) -> tuple[TierPolicies, ...]:
 
 
 def world(rng: random.Random) -> Resolved:
-    """A host with up to three endpoints."""
+    """A host with up to three endpoints, and some workloads."""
     endpoints = {name: _endpoint(rng, name) for name in ("eth0", "eth1", "*") if rng.random() < 0.6}
+    many = rng.randrange(7, len(WORKLOADS)) if rng.random() < 0.3 else rng.randrange(4)
+    workloads = {name: _workload(rng, name) for name in rng.sample(WORKLOADS, many)}
     policies = {key(name): policy(rng, name) for name in POLICIES}
     open_ = Profile("open", (Rule(Action.ALLOW),), (Rule(Action.ALLOW),))
-    return _filled(Resolved(endpoints, policies, {"open": open_}), rng)
+    return _filled(Resolved(endpoints, policies, {"open": open_}, workloads=workloads), rng)
 
 
 def neighbour(rng: random.Random, old: Resolved) -> Resolved:
-    """A world after a few changes: of policies, set members, endpoints."""
-    endpoints, sets = dict(old.endpoints), dict(old.sets)
+    """A world after a few changes: of policies, set members, endpoints, workloads."""
+    endpoints, workloads, sets = dict(old.endpoints), dict(old.workloads), dict(old.sets)
     policies = {key(name): old.policies.get(key(name), policy(rng, name)) for name in POLICIES}
     for _ in range(rng.randrange(1, 4)):
-        kind = rng.randrange(4)
+        kind = rng.randrange(6)
         if kind == 0:
             name = rng.choice(POLICIES)
             policies[key(name)] = policy(rng, name)
@@ -118,7 +144,14 @@ def neighbour(rng: random.Random, old: Resolved) -> Resolved:
             interface = rng.choice(("eth0", "eth1", "*"))
             if endpoints.pop(interface, None) is None:
                 endpoints[interface] = _endpoint(rng, interface)
-    return _filled(Resolved(endpoints, policies, old.profiles, sets), rng)
+        elif kind == 4 and workloads:
+            interface = rng.choice(sorted(workloads))
+            workloads[interface] = _workload(rng, interface)
+        elif kind == 5:  # a burst, too
+            for interface in rng.sample(WORKLOADS, rng.choice((1, 1, 1, 4))):
+                if workloads.pop(interface, None) is None:
+                    workloads[interface] = _workload(rng, interface)
+    return _filled(Resolved(endpoints, policies, old.profiles, sets, workloads), rng)
 
 
 def other_members(rng: random.Random, old: Resolved) -> Resolved:
@@ -149,4 +182,5 @@ def packet(rng: random.Random, family: Family = 4) -> Packet:
         state=rng.choice(("NEW", "NEW", "NEW", "NEW", "ESTABLISHED", "INVALID")),
         dnat=dnat,
         mark=rng.getrandbits(32),
+        spoofed=rng.random() < 0.15,
     )
