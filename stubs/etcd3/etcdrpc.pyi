@@ -42,7 +42,7 @@ class RangeResponse(Message):
     count: int
 
 class PutRequest(Message):
-    def __init__(self, *, key: bytes = ..., value: bytes = ...) -> None: ...
+    def __init__(self, *, key: bytes = ..., value: bytes = ..., lease: int = ...) -> None: ...
 
 class DeleteRangeRequest(Message):
     def __init__(self, *, key: bytes = ..., prev_kv: bool = ...) -> None: ...
@@ -67,9 +67,17 @@ class ResponseOp(Message):
 class Compare(Message):
     EQUAL: int
     VERSION: int
+    CREATE: int
     MOD: int
     def __init__(
-        self, *, result: int = ..., target: int = ..., key: bytes = ..., version: int = ..., mod_revision: int = ...
+        self,
+        *,
+        result: int = ...,
+        target: int = ...,
+        key: bytes = ...,
+        version: int = ...,
+        create_revision: int = ...,
+        mod_revision: int = ...,
     ) -> None: ...
 
 class TxnRequest(Message):
@@ -121,6 +129,32 @@ class AuthenticateResponse(Message):
 
 class PutResponse(Message):
     header: ResponseHeader
+
+class LeaseGrantRequest(Message):
+    def __init__(self, *, TTL: int = ..., ID: int = ...) -> None: ...
+
+class LeaseGrantResponse(Message):
+    ID: int
+    TTL: int
+
+class LeaseKeepAliveRequest(Message):
+    def __init__(self, *, ID: int = ...) -> None: ...
+
+class LeaseKeepAliveResponse(Message):
+    ID: int
+    TTL: int
+
+class LeaseRevokeRequest(Message):
+    def __init__(self, *, ID: int = ...) -> None: ...
+
+class LeaseRevokeResponse(Message):
+    header: ResponseHeader
+
+class LeaseStub:
+    LeaseGrant: grpc.UnaryUnaryMultiCallable[LeaseGrantRequest, LeaseGrantResponse]
+    LeaseKeepAlive: grpc.StreamStreamMultiCallable[LeaseKeepAliveRequest, LeaseKeepAliveResponse]
+    LeaseRevoke: grpc.UnaryUnaryMultiCallable[LeaseRevokeRequest, LeaseRevokeResponse]
+    def __init__(self, channel: grpc.Channel) -> None: ...
 
 class KVStub:
     Put: grpc.UnaryUnaryMultiCallable[PutRequest, PutResponse]

@@ -39,6 +39,10 @@ class ConflictError(StoreError):
     """Somebody else changed the resource since it was read."""
 
 
+class FencedError(StoreError):
+    """The writer doesn't lead (any more), so that nothing was written."""
+
+
 class BrokenError(StoreError):
     """What is stored under a key is no JSON object. `revision` is the one that a write in its place must name."""
 

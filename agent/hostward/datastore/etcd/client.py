@@ -103,6 +103,7 @@ class Client:
         host = f"ipv6:[{address}]" if ":" in address else f"ipv4:{address}"
         self._channel = _Channel(host, endpoint.port, material, options)
         self._kv, self._maintenance = self._channel.kvstub, self._channel.maintenancestub
+        self.leases = etcdrpc.LeaseStub(self._channel.channel)
         self._watch = etcdrpc.WatchStub(self._channel.channel)
         self._token: str | None = None
         self._answered = False
@@ -170,21 +171,23 @@ class Client:
 
     def range(self, request: etcdrpc.RangeRequest, timeout: float | None = None) -> etcdrpc.RangeResponse:
         """A read; linearizable unless the request says otherwise."""
-        return self._renewing(lambda: self._call(self._kv.Range, request, timeout))
+        return self.call(self._kv.Range, request, timeout)
 
     def transact(self, request: etcdrpc.TxnRequest) -> etcdrpc.TxnResponse:
         """A transaction."""
-        return self._renewing(lambda: self._call(self._kv.Txn, request))
+        return self.call(self._kv.Txn, request)
 
-    def _renewing(self, call: Callable[[], _Response]) -> _Response:
-        """A request that etcd refused for its token was not carried out: it can be sent again with a new one."""
+    def call(
+        self, method: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request, timeout: float | None = None
+    ) -> _Response:
+        """A request; one that etcd refused for its token was not carried out, and is sent again with a new one."""
         try:
-            return call()
+            return self._call(method, request, timeout)
         except EtcdError as error:
             if error.trouble is not Trouble.TOKEN:
                 raise
         self.authenticate()
-        return call()
+        return self._call(method, request, timeout)
 
     def probe(self, key: bytes, timeout: float, done: Callable[[grpc.Future[etcdrpc.RangeResponse]], None]) -> None:
         """A linearizable one-key read without waiting for it."""

@@ -7,88 +7,33 @@ from __future__ import annotations
 
 import datetime
 import json
-import threading
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from etcd3 import etcdrpc
 
-from hostward.datastore.connection import Connection, Endpoint, SettingsError
+from hostward.datastore.connection import Connection
 from hostward.datastore.encode import stored_form, to_json
-from hostward.datastore.etcd.addresses import Addresses
 from hostward.datastore.etcd.client import Client
-from hostward.datastore.etcd.errors import EtcdError, Trouble
+from hostward.datastore.etcd.lease import Fence
+from hostward.datastore.etcd.link import Link
 from hostward.datastore.etcd.pages import PAGE, pages
-from hostward.datastore.store import AlreadyExistsError, BrokenError, ConflictError, Document, Found, NotFoundError, StoreError
+from hostward.datastore.store import AlreadyExistsError, BrokenError, ConflictError, Document, FencedError, Found, NotFoundError
 from hostward.model import keys
 from hostward.model.keys import ResourceKey
 
-_Answer = TypeVar("_Answer")
-
 
 class EtcdStore:
-    """A store.Store in etcd."""
+    """A store.Store in etcd. `fence`: under which leadership it writes; None from it: it may not write now (`lease`)."""
 
-    def __init__(self, connection: Connection, *, page: int = PAGE) -> None:
-        self._connection, self._page = connection, page
-        self._addresses = Addresses(connection.endpoints)
-        self._client: Client | None = None
-        self._lock = threading.Lock()
-
-    def _connected(self) -> Client:
-        with self._lock:
-            if self._client is None:
-                self._addresses.refresh()
-                self._addresses.wait(self._connection.dial_timeout)
-                self._client = self._dial()
-            return self._client
-
-    def _dial(self) -> Client:
-        refusals: list[StoreError] = []
-        for endpoint in self._connection.endpoints:
-            addresses = self._addresses.known(endpoint.host)
-            if not addresses:
-                refusals.append(SettingsError(f"{endpoint}: host name not found: {self._addresses.failure(endpoint.host)}"))
-            for address in addresses:
-                try:
-                    return self._reach(endpoint, address)
-                except StoreError as error:
-                    refusals.append(error)
-        if len(refusals) == 1 or (isinstance(refusals[0], EtcdError) and refusals[0].trouble is Trouble.DENIED):
-            raise refusals[0]
-        raise EtcdError(Trouble.UNREACHABLE, "no etcd endpoint can be used: " + "; ".join(dict.fromkeys(map(str, refusals))))
-
-    def _reach(self, endpoint: Endpoint, address: str) -> Client:
-        client = Client(self._connection, endpoint, address)
-        try:
-            client.require_leader()
-            client.authenticate()
-        except BaseException:
-            client.close()
-            raise
-        return client
-
-    def _ask(self, request: Callable[[Client], _Answer], *, repeatable: bool) -> _Answer:
-        """A request; after a lost connection a read is sent once more, over a new one, and the next request starts there."""
-        client = self._connected()
-        try:
-            return request(client)
-        except EtcdError as error:
-            if error.trouble is not Trouble.UNREACHABLE:
-                raise
-            with self._lock:
-                if self._client is client:
-                    self._client = None
-            client.close()
-            if not repeatable:
-                raise EtcdError(error.trouble, f"{error}; whether the write took place is unknown") from error
-        return request(self._connected())
+    def __init__(self, connection: Connection, *, page: int = PAGE, fence: Callable[[], Fence | None] | None = None) -> None:
+        self._link, self._page, self._fence = Link(connection), page, fence
 
     def get(self, key: ResourceKey) -> Found:
         """The resource under exactly this key; NotFoundError, and BrokenError for a value that is no JSON object."""
         path = keys.path(key).encode()
-        response = self._ask(lambda client: client.range(etcdrpc.RangeRequest(key=path)), repeatable=True)
+        response = self._link.ask(lambda client: client.range(etcdrpc.RangeRequest(key=path)), repeatable=True)
         if not response.kvs:
             raise _missing(key)
         document = _document(response.kvs[0].value)
@@ -103,7 +48,7 @@ class EtcdStore:
         def read(client: Client) -> list[etcdrpc.RangeResponse]:
             return list(pages(client, prefix.encode(), page=self._page))
 
-        responses = self._ask(read, repeatable=True)
+        responses = self._link.ask(read, repeatable=True)
         found = []
         for kv in (kv for response in responses for kv in response.kvs):
             key = keys.parse(kv.key.decode("utf-8", "backslashreplace"))
@@ -145,20 +90,24 @@ class EtcdStore:
 
     def peers(self) -> tuple[tuple[str, int], ...]:
         """Addresses and ports of the endpoints."""
-        self._connected()
-        return self._addresses.all()
+        return self._link.peers()
 
     def close(self) -> None:
         """Lets go of the connection; another request makes a new one."""
-        with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
+        self._link.close()
 
     def _write(self, compare: etcdrpc.Compare | None, operation: etcdrpc.RequestOp, path: bytes) -> etcdrpc.TxnResponse:
-        look = etcdrpc.RequestOp(request_range=etcdrpc.RangeRequest(key=path))
-        request = etcdrpc.TxnRequest(compare=[compare] if compare else [], success=[operation], failure=[look])
-        return self._ask(lambda client: client.transact(request), repeatable=False)
+        fence = self._fence() if self._fence else None
+        if self._fence and fence is None:
+            raise FencedError("this process doesn't lead, and so doesn't write")
+        compares = [one for one in (compare, fence.compare() if fence else None) if one]
+        looked_at = [path, *([fence.key] if fence else [])]
+        looks = [etcdrpc.RequestOp(request_range=etcdrpc.RangeRequest(key=key)) for key in looked_at]
+        request = etcdrpc.TxnRequest(compare=compares, success=[operation], failure=looks)
+        response = self._link.ask(lambda client: client.transact(request), repeatable=False)
+        if fence and not response.succeeded and not fence.holds(response.responses[1].response_range):
+            raise FencedError("another process leads now: nothing is written")
+        return response
 
 
 _EQUAL = etcdrpc.Compare.EQUAL
