@@ -11,10 +11,11 @@ from hostward.model.resources import HostEndpoint, Policy
 from hostward.model.rules import Rule
 
 
-def stored(kind: str, spec: object, name: str = "x", **metadata: Any) -> Decoded:
+def stored(kind: str, spec: object, name: str = "x", namespace: str = "", **metadata: Any) -> Decoded:
     """What decoding gives for a resource with this spec."""
-    document = {"kind": kind, "apiVersion": API_VERSION, "metadata": {"name": name, "uid": "u", **metadata}, "spec": spec}
-    return decode(ResourceKey(kind, "", name), json.dumps(document).encode())
+    meta = {"name": name, "uid": "u", **({"namespace": namespace} if namespace else {}), **metadata}
+    document = {"kind": kind, "apiVersion": API_VERSION, "metadata": meta, "spec": spec}
+    return decode(ResourceKey(kind, namespace, name), json.dumps(document).encode())
 
 
 def paths(decoded: Decoded) -> list[str]:
@@ -22,9 +23,10 @@ def paths(decoded: Decoded) -> list[str]:
     return [problem.path for problem in decoded.problems]
 
 
-def policy(spec: object, **metadata: Any) -> tuple[Policy | None, list[str]]:
-    """A decoded GlobalNetworkPolicy, and where its problems are."""
-    decoded = stored("GlobalNetworkPolicy", spec, **metadata)
+def policy(spec: object, namespace: str = "", **metadata: Any) -> tuple[Policy | None, list[str]]:
+    """A decoded GlobalNetworkPolicy, or a NetworkPolicy in a namespace, and where its problems are."""
+    kind = "NetworkPolicy" if namespace else "GlobalNetworkPolicy"
+    decoded = stored(kind, spec, namespace=namespace, **metadata)
     assert decoded.value is None or isinstance(decoded.value, Policy)
     return decoded.value, paths(decoded)
 
@@ -37,11 +39,17 @@ def understood_policy(spec: object, **metadata: Any) -> Policy:
     return value
 
 
-def rule(**fields: Any) -> tuple[Rule, list[str]]:
+def rule_in(namespace: str, direction: str, fields: dict[str, Any]) -> tuple[Rule, list[str]]:
     """A decoded rule of a policy without other problems, and where the rule's problems are, below the rule."""
-    value, problems = policy({"selector": "all()", "ingress": [fields]})
+    value, problems = policy({"selector": "all()", direction: [fields]}, namespace)
     assert value is not None
-    return value.ingress_rules[0], [path.removeprefix("spec.ingress[0]").removeprefix(".") for path in problems]
+    (found,) = value.ingress_rules + value.egress_rules
+    return found, [path.removeprefix(f"spec.{direction}[0]").removeprefix(".") for path in problems]
+
+
+def rule(**fields: Any) -> tuple[Rule, list[str]]:
+    """A decoded ingress rule of a global policy, and where its problems are."""
+    return rule_in("", "ingress", fields)
 
 
 def understood_rule(**fields: Any) -> Rule:

@@ -96,6 +96,59 @@ def test_without_its_place_a_policy_is_absent(fields: dict[str, Any], where: str
     assert policy({**fields, "ingress": FOUR}) == (None, [where])
 
 
+IN_N = 'projectcalico.org/namespace == "n"'
+
+
+@pytest.mark.parametrize(
+    ("fields", "selector"),
+    [
+        ({}, IN_N),
+        ({"selector": " "}, IN_N),
+        ({"selector": "has(a) || has(b)"}, f"((has(a) || has(b)) && {IN_N})"),
+        ({"selector": "all()"}, f"(all() && {IN_N})"),
+        ({"serviceAccountSelector": "has(s)"}, f"({IN_N} && has(pcsa.s))"),
+        ({"selector": "has(a)", "serviceAccountSelector": "has(s)"}, f"((has(a) && {IN_N}) && has(pcsa.s))"),
+        ({"selector": "all()", "serviceAccountSelector": "all()"},
+         f"((has(projectcalico.org/serviceaccount) && {IN_N}) && has(projectcalico.org/serviceaccount))"),
+    ],
+)  # fmt: skip
+def test_a_policy_in_a_namespace_selects_there_alone(fields: dict[str, Any], selector: str) -> None:
+    value, problems = policy({**fields, "ingress": FOUR, "types": ["Ingress"]}, "n")
+    assert (value, problems) == (
+        Policy(ResourceKey("NetworkPolicy", "n", "x"), "x", "default", None, selector, True, False, WORKING),
+        [],
+    )
+
+
+@pytest.mark.parametrize("field", ["doNotTrack", "preDNAT", "applyOnForward", "namespaceSelector"])
+@pytest.mark.parametrize("value", [True, False, "all()"])
+def test_what_only_global_policies_say_closes_a_policy_in_a_namespace(field: str, value: object) -> None:
+    found, problems = policy({"ingress": FOUR, "types": ["Ingress"], field: value}, "n")
+    assert problems == [f"spec.{field}"]
+    closed = Policy(ResourceKey("NetworkPolicy", "n", "x"), "x", "default", None, IN_N, True, False, CLOSED)
+    assert found == closed
+
+
+@pytest.mark.parametrize(
+    ("stored_as", "tier", "name"),
+    [
+        ("knp.default.x", "default", "knp.default.x"),
+        ("default.x", "default", "x"),
+        ("default.x", None, "x"),
+        ("x", "default", "x"),
+        ("mine.x", "mine", "mine.x"),
+    ],
+)
+def test_names_of_policies_in_namespaces(stored_as: str, tier: str | None, name: str) -> None:
+    decoded = stored("NetworkPolicy", {"tier": tier}, stored_as, "n")
+    assert isinstance(decoded.value, Policy)
+    assert (decoded.value.name, decoded.value.key, paths(decoded)) == (name, ResourceKey("NetworkPolicy", "n", stored_as), [])
+
+
+def test_a_namespace_that_no_selector_can_express_leaves_its_policies_out() -> None:
+    assert policy({"ingress": FOUR}, "a'b\"c") == (None, ["spec.selector"])
+
+
 @pytest.mark.parametrize("spec", [None, [], "all()", 5])
 def test_without_a_spec_a_policy_is_absent_and_does_not_guard_everything(spec: object) -> None:
     assert policy(spec) == (None, ["spec"])

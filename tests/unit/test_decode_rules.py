@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hostward.model.rules import Action, Entity, Icmp, PortRange, Ports, Rule, Service
-from tests.unit.decoding import policy, rule, understood_rule
+from tests.unit.decoding import policy, rule, rule_in, understood_rule
 
 ALLOW, DENY, LOG, PASS = Action
 WEB = Ports((PortRange(80, 80),))
@@ -88,6 +88,98 @@ def test_headers(fields: dict[str, Any], expected: Rule) -> None:
 def test_sides(side: dict[str, Any], expected: Entity) -> None:
     assert understood_rule(action="Allow", protocol="TCP", source=side) == Rule(ALLOW, protocol=6, source=expected)
     assert understood_rule(action="Deny", protocol=6, destination=side) == Rule(DENY, protocol=6, destination=expected)
+
+
+OWN = 'projectcalico.org/namespace == "n"'
+
+
+@pytest.mark.parametrize(
+    ("side", "selector"),
+    [
+        # Who, but not where: in the policy's own namespace.
+        ({"selector": "has(a)"}, f"({OWN} && has(a))"),
+        ({"selector": " "}, f"({OWN} && all())"),
+        ({"notSelector": "has(a)"}, f"({OWN} && !has(a))"),
+        ({"selector": "has(a)", "notSelector": "has(b)", "namespaceSelector": ""}, f"({OWN} && has(a) && !has(b))"),
+        ({"serviceAccounts": {"names": ["s"]}}, f'({OWN} && projectcalico.org/serviceaccount in {{"s"}})'),
+        ({"serviceAccounts": {}}, OWN),
+        # Where is said.
+        ({"namespaceSelector": "has(e)"}, "has(pcns.e)"),
+        ({"namespaceSelector": "all()", "selector": "has(a)"}, "(has(projectcalico.org/namespace) && has(a))"),
+        ({"namespaceSelector": "global()", "selector": "has(a)"}, "(!has(projectcalico.org/namespace) && has(a))"),
+        ({"namespaceSelector": "has(e)", "serviceAccounts": {}}, "has(pcns.e)"),
+        # Neither: anybody, on this side.
+        ({}, None),
+        ({"nets": ["10.0.0.0/8"], "ports": ["http"], "selector": "", "serviceAccounts": None}, None),
+    ],
+)
+def test_a_side_is_limited_to_the_namespace_only_by_who(side: dict[str, Any], selector: str | None) -> None:
+    for name in ("source", "destination"):
+        value, problems = rule_in("n", "ingress", {"action": "Allow", name: side})
+        entity = getattr(value, name)
+        assert (problems, entity.selector, entity.not_selector) == ([], selector, None)
+
+
+@pytest.mark.parametrize(
+    ("side", "where", "selector"),
+    [
+        # Nobody knows whether what isn't understood said who, so the Deny is for everybody.
+        ({"selector": "b ="}, ["selector"], None),
+        ({"serviceAccounts": {"names": [5]}}, ["serviceAccounts.names[0]"], None),
+        ({"selector": "b =", "notSelector": "has(a)"}, ["selector"], f"({OWN} && !has(a))"),
+        ({"selector": "has(a)", "notSelector": 5}, ["notSelector"], f"({OWN} && has(a))"),
+        # Nor where.
+        ({"selector": "has(a)", "namespaceSelector": "b ="}, ["namespaceSelector"], "has(a)"),
+        ({"selector": "has(a)", "namespaceSelector": False}, ["namespaceSelector"], "has(a)"),
+    ],
+)
+def test_a_deny_covers_every_reading_of_a_side_in_a_namespace(
+    side: dict[str, Any], where: list[str], selector: str | None
+) -> None:
+    value, problems = rule_in("n", "egress", {"action": "Deny", "destination": side})
+    assert problems == [f"destination.{field}" for field in where]
+    assert value == Rule(DENY, destination=Entity(selector=selector))
+    assert rule_in("n", "egress", {"action": "Allow", "destination": side})[0] == Rule(ALLOW, never=True)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "direction", "side", "others", "service"),
+    [
+        ("n", "ingress", "source", {"name": "s"}, Service("n", "s", ports=False)),
+        ("n", "ingress", "source", {"name": "s", "namespace": ""}, Service("n", "s", ports=False)),
+        ("n", "ingress", "source", {"name": "s", "namespace": "m"}, Service("m", "s", ports=False)),
+        ("", "ingress", "source", {"name": "s", "namespace": "m"}, Service("m", "s", ports=False)),
+        ("n", "egress", "destination", {"name": "s"}, Service("n", "s", ports=True)),
+        ("", "egress", "destination", {"name": "s", "namespace": "m"}, Service("m", "s", ports=True)),
+    ],
+)
+def test_services_are_where_the_traffics_other_end_is(
+    namespace: str, direction: str, side: str, others: dict[str, Any], service: Service
+) -> None:
+    empty = {
+        "nets": [],
+        "notNets": [],
+        "selector": "",
+        "namespaceSelector": None,
+        **({"ports": []} if side != "source" else {}),
+    }
+    for beside in ({}, empty):
+        value, problems = rule_in(namespace, direction, {"action": "Allow", side: {"services": others, **beside}})
+        assert (value, problems) == (Rule(ALLOW, **{side: Entity(service=service)}), [])
+    ports = {"ports": [80]}
+    value, problems = rule_in(namespace, direction, {"action": "Allow", "protocol": 6, side: {"services": others, **ports}})
+    if side == "source":
+        assert (value, problems) == (Rule(ALLOW, protocol=6, source=Entity(ports=WEB, service=service)), [])
+    else:
+        assert (value, problems) == (Rule(ALLOW, never=True), ["destination.services"])
+
+
+@pytest.mark.parametrize(("direction", "side"), [("ingress", "destination"), ("egress", "source")])
+def test_services_are_not_on_the_policys_own_side(direction: str, side: str) -> None:
+    fields = {"protocol": 6, side: {"services": {"name": "s"}, "ports": [80]}}
+    value, problems = rule_in("n", direction, {"action": "Deny", **fields})
+    assert (value, problems) == (Rule(DENY, protocol=6, **{side: Entity(ports=WEB)}), [f"{side}.services"])
+    assert rule_in("n", direction, {"action": "Allow", **fields})[0] == Rule(ALLOW, never=True)
 
 
 def test_names_of_ports_need_no_protocol() -> None:
