@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+import select
 import socket
 import ssl
 import threading
@@ -444,6 +445,9 @@ class _Handler(BaseHTTPRequestHandler):
                     try:
                         line = watcher.lines.get(timeout=min(left, _WATCH_PAUSE))
                     except queue.Empty:
+                        if select.select([self.connection], [], [], 0)[0]:
+                            self.close_connection = True  # a client says nothing more unless it goes
+                            return
                         continue
                     if line is _CUT:
                         _shut(self.connection)
