@@ -369,8 +369,8 @@ def test_no_pod_sends_from_an_address_that_is_not_its_own(matrix: Matrix, claims
     other = workload("cali1", WORKLOAD, labels={"app": "a"}, spoofable=("10.67.0.0/24", "fd67::/64"))
     ways = {"internet": matrix.lab.INTERNET, "second": SECOND, "worker": GATEWAY}
 
-    def all_arrive(pod: Item, *, passes: bool, setting: str, items: Sequence[Item] = ()) -> None:
-        matrix.bring(items, pods=[pod, B], workload_source_spoofing=setting)
+    def all_arrive(pod: Item, *, passes: bool, setting: str, items: Sequence[Item] = (), beside: Item = B) -> None:
+        matrix.bring(items, pods=[pod, beside], workload_source_spoofing=setting)
         for server, pair in ways.items():
             for to, source, own in zip(pair, SPOOFED, WORKLOAD, strict=True):
                 assert claims(server, to, source, expected=passes) is passes, (server, to, setting)
@@ -380,6 +380,7 @@ def test_no_pod_sends_from_an_address_that_is_not_its_own(matrix: Matrix, claims
     all_arrive(A, passes=False, setting="Any")
     all_arrive(free, passes=False, setting="Disabled")
     all_arrive(other, passes=False, setting="Any")
+    all_arrive(A, passes=False, setting="Any", beside=workload("cali2", SECOND, spoofable=RANGES))
     all_arrive(free, passes=True, setting="Any")
     # Policy judges it all the same, and an endpoint that isn't understood is allowed nothing.
     all_arrive(free, passes=False, setting="Any", items=[CLOSED])

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from hostward.model.resources import Policy
 from hostward.render.evaluate import Packet, Path
 from tests.lab.oracle import Host as Oracle
 from tests.lab.probes import Probe
@@ -201,8 +200,6 @@ def answered(oracle: Oracle, packet: Packet) -> bool:
     """Whether a question gets an answer through the host: both packets pass."""
     if not oracle.accepts(packet):
         return False
-    if not any(isinstance(r, Policy) and r.do_not_track for r in oracle.resources):
-        return True
     return oracle.accepts(reply(packet, untracked=is_untracked(oracle, packet)))
 
 
