@@ -27,9 +27,8 @@ def read_material(access: Access) -> Material:
 def tls_context(access: Access, material: Material) -> ssl.SSLContext:
     """A context that verifies the server, unless `access` says not to. ApiError (Credentials) names what can't be used."""
     try:
-        text = material.ca.decode("ascii") if material.ca is not None else None
-        context = ssl.create_default_context(cadata=text)
-    except (ssl.SSLError, ValueError) as error:  # ValueError: not ASCII, or empty
+        context = ssl.create_default_context(cadata=_authorities(material.ca))
+    except (ssl.SSLError, ValueError) as error:
         raise ApiError("Credentials", f"{access.ca}: holds no certificate in PEM form") from error
     if not access.verify:
         context.check_hostname = False
@@ -37,6 +36,14 @@ def tls_context(access: Access, material: Material) -> ssl.SSLContext:
     if material.cert is not None and material.key is not None:
         _load_pair(context, access, material.cert, material.key)
     return context
+
+
+def _authorities(ca: bytes | None) -> str | None:
+    if ca is None:
+        return None
+    if not ca.strip():
+        raise ValueError("empty")  # from which Python would make a context that trusts the system's authorities
+    return ca.decode("ascii")
 
 
 def _load_pair(context: ssl.SSLContext, access: Access, cert: bytes, key: bytes) -> None:
