@@ -17,7 +17,7 @@ import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,9 @@ from hostward.report.endpoints import health_server, metrics_server
 from hostward.report.health import HealthBoard
 from hostward.report.metrics import Metrics
 from hostward.report.status import StatusFile
+from hostward.report.threads import Threads
 
 log = logs.get_logger()
-JOIN_SECONDS = 5.0
 LOOK_SECONDS = 0.5
 LINKS = "Links"
 
@@ -83,37 +83,6 @@ class SettingsTold:
             self._told = set(resolved.notices)
             self._last = ((node, default), resolved.settings)
         return self._last[1]
-
-
-class Threads:
-    """Threads that end together: a bug in one ends the process, whose supervisor starts it again."""
-
-    def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.failed = False
-        self._threads: list[threading.Thread] = []
-
-    def start(self, name: str, work: Callable[[threading.Event], None]) -> None:
-        """Runs `work(stop)` in a thread of its own."""
-
-        def run() -> None:
-            try:
-                work(self.stop)
-            except BaseException:
-                self.failed = True
-                log.exception("a bug ends the agent; the rules stay in place", thread=name)
-                raise
-            finally:
-                self.stop.set()
-
-        thread = threading.Thread(target=run, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def join(self) -> None:
-        """Waits for all of them, not for ever."""
-        for thread in self._threads:
-            thread.join(JOIN_SECONDS)
 
 
 def run(sources: Sources) -> int:
@@ -156,7 +125,7 @@ def _run(sources: Sources, settings: Settings) -> int:
     except (AgentRunsError, OSError, StoreError, KernelError) as error:
         log.error("the agent can't start", error=str(error))
         return 1
-    threads = Threads()
+    threads = Threads("a bug ends the agent; the rules stay in place")
     mailbox = Mailbox()
     links = LinkWatcher(refresh_interval=settings.interface_refresh_interval or float("inf"))
     flows = FlowCleaner()

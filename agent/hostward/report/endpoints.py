@@ -17,7 +17,9 @@ from hostward.report.tls import TlsFiles
 SHARE: Final = 0.1  # of a core, that answering scrapes may take
 
 
-def _health_route(judge: Callable[[], Health]) -> Route:
+def health_route(judge: Callable[[], Health]) -> Route:
+    """Answers 200 or 503 with what `judge()` says."""
+
     def route() -> Response:
         ok, text = judge()
         return Response(HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, text.encode(errors="replace"))
@@ -49,7 +51,7 @@ def health_server(settings: Settings, health: HealthBoard) -> Server | None:
     """The server of `/liveness` and `/readiness`, not yet started; None when it is switched off."""
     if not settings.health_enabled:
         return None
-    routes = {"/liveness": _health_route(health.liveness), "/readiness": _health_route(health.readiness)}
+    routes = {"/liveness": health_route(health.liveness), "/readiness": health_route(health.readiness)}
     return Server("health", settings.health_host, settings.health_port, routes)
 
 
