@@ -16,13 +16,16 @@ from hypothesis import strategies as st
 
 from hostward.model.decode import Decoded, decode
 from hostward.model.keys import API_VERSION, KINDS, ResourceKey
-from hostward.model.nets import parse_net
-from hostward.model.resources import HostEndpoint, NetworkSet, Policy, Profile, Tier
+from hostward.model.nets import parse_address, parse_net
+from hostward.model.resources import EndpointSlice, HostEndpoint, NetworkSet, Policy, Profile, Tier, WorkloadEndpoint
 from hostward.model.rules import PORT_PROTOCOLS, Action, Entity, Rule
+from hostward.model.selector_scope import NAMESPACE
 from hostward.model.selectors import canonical, parse
+from tests.unit.test_decode_workload import SLICE, WHOLE
 
 KEYS = [ResourceKey(kind.name, "n" if kind.namespaced else "", "default") for kind in KINDS.values()]
 POLICY = ResourceKey("GlobalNetworkPolicy", "", "x")
+NAMESPACED = ResourceKey("NetworkPolicy", "n", "x")
 
 # --- values of fields: mostly good, some doubtful, some nonsense --------------------------------------------------------
 NETS = st.sampled_from(["10.0.0.0/8", "10.1.2.3", "192.0.2.9/24", "fd00::/8", "2001:db8::1", "0.0.0.0/0", "::/0"])
@@ -45,8 +48,9 @@ SIDE = {
     "selector": TEXTS,
     "notSelector": TEXTS,
     "namespaceSelector": TEXTS,
-    "serviceAccounts": st.just({"names": ["n"], "selector": "has(s)"}),
+    "serviceAccounts": st.sampled_from([{"names": ["n"], "selector": "has(s)"}, {"names": ["n"]}, {}]),
 }
+SERVICES = st.sampled_from([{"name": "s", "namespace": "m"}, {"name": "s"}])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -58,12 +62,13 @@ def some_of(known: dict[str, Any], **more: Any) -> st.SearchStrategy[dict[str, A
     return st.fixed_dictionaries({}, optional={**known, **more})
 
 
-SIDES = some_of(SIDE)
+# Beside a service hardly anything may stand, so that most sides with both would contradict themselves.
+SIDES = some_of(SIDE) | some_of(SIDE) | st.fixed_dictionaries({"services": SERVICES}, optional={"ports": SIDE["ports"]})
 RULE = st.builds(
     lambda action, rest: {"action": action, **rest}, GOOD["action"], some_of(GOOD, source=SIDES, destination=SIDES)
 )
 RULES = st.lists(RULE, max_size=3)
-SPECS = some_of(
+IN_A_NAMESPACE = some_of(
     {
         "tier": st.sampled_from(["default", "t"]),
         "order": st.integers(0, 2000) | st.floats(0, 9),
@@ -71,16 +76,16 @@ SPECS = some_of(
         "types": st.lists(st.sampled_from(["Ingress", "egress"]), unique=True, max_size=2),
         "ingress": RULES,
         "egress": RULES,
-        "applyOnForward": st.booleans(),
-    },
-    preDNAT=st.booleans(),
-    doNotTrack=st.booleans(),
+    }
 )
+FLAGS = ("preDNAT", "doNotTrack", "applyOnForward")
+SPECS = st.builds(dict.__or__, IN_A_NAMESPACE, some_of(dict.fromkeys(FLAGS, st.booleans())))
+POLICIES = st.tuples(st.just(POLICY), SPECS) | st.tuples(st.just(NAMESPACED), IN_A_NAMESPACE)
 
 
-def policy_of(spec: object) -> Decoded:
-    document = {"kind": "GlobalNetworkPolicy", "apiVersion": API_VERSION, "metadata": {"name": "x"}, "spec": spec}
-    return decode(POLICY, json.dumps(document).encode())
+def decoded_of(key: ResourceKey, spec: object) -> Decoded:
+    document = {"kind": key.kind, "apiVersion": API_VERSION, "metadata": {"name": key.name}, "spec": spec}
+    return decode(key, json.dumps(document).encode())
 
 
 def rules_of(value: object) -> tuple[Rule, ...]:
@@ -99,6 +104,11 @@ def check_entity(entity: Entity, protocol: int | None) -> None:
     assert entity.selector is None or entity.not_selector is None
     for text in (entity.selector, entity.not_selector):
         assert text is None or canonical(text) == text
+    if entity.service is not None:
+        assert entity.service.namespace
+        assert entity.service.name
+        assert (entity.selector, entity.not_selector, entity.nets, entity.not_nets) == (None, None, (), ())
+        assert not entity.service.ports or not (entity.ports or entity.not_ports)
 
 
 def check_rule(rule: Rule) -> None:
@@ -110,6 +120,13 @@ def check_rule(rule: Rule) -> None:
     assert all(number is None or 1 <= number <= 255 for number in (rule.protocol, rule.not_protocol))
     check_entity(rule.source, rule.protocol)
     check_entity(rule.destination, rule.protocol)
+    assert rule.source.service is None or not rule.source.service.ports
+    assert rule.destination.service is None or rule.destination.service.ports
+
+
+def check_addresses(addresses: tuple[str, ...]) -> None:
+    assert len(set(addresses)) == len(addresses)
+    assert all(parse_address(address) == address for address in addresses)
 
 
 def check(decoded: Decoded) -> None:
@@ -121,12 +138,29 @@ def check(decoded: Decoded) -> None:
         case Policy():
             assert canonical(value.selector) == value.selector
             assert not (value.pre_dnat and (value.egress or value.egress_rules or value.do_not_track))
+            if value.key.namespace:
+                assert (value.pre_dnat, value.do_not_track, value.apply_on_forward) == (False, False, False)
+                assert not any(parse(value.selector).matches(labels or {}) for labels in ENDPOINTS if not in_n(labels))
         case HostEndpoint():
             assert value.node
             assert value.interface or value.expected_ips
             assert value.isolated == bool(decoded.problems)
+        case WorkloadEndpoint():
+            assert value.node
+            assert value.interface not in ("", "*")
+            assert value.isolated == bool(decoded.problems)
+            assert value.isolated or value.addresses
+            check_addresses(value.addresses)
+            assert all(parse_net(net, bare=False) == net for net in value.spoofable)
+            assert value.labels[NAMESPACE] == value.namespace
+            assert not any(label.startswith(("pcns.", "pcsa.")) for label in value.labels)
+        case EndpointSlice():
+            assert value.service
+            check_addresses(value.addresses)
+            assert all(protocol in PORT_PROTOCOLS and 0 <= port <= 65535 for protocol, port in value.ports)
         case NetworkSet():
             assert all(parse_net(net, bare=False) == net for net in value.nets)
+            assert value.labels.get(NAMESPACE, "") == ("n" if value.profiles else "")
         case Tier():
             assert value.default_action in (Action.DENY, Action.PASS)
         case _:
@@ -140,7 +174,8 @@ def test_any_bytes(key: ResourceKey, raw: bytes) -> None:
 
 
 WORDS = "spec metadata kind status labels nets node interfaceName expectedIPs profiles ports order defaultAction ingress egress"
-FIELDS = st.sampled_from([*WORDS.split(), *SIDE, *GOOD, "types", "preDNAT", "clusterGUID", "datastoreReady", "labelsToApply"])
+MORE = "types preDNAT clusterGUID datastoreReady labelsToApply services endpoints addresses"
+FIELDS = st.sampled_from([*WORDS.split(), *MORE.split(), *SIDE, *GOOD, *WHOLE])
 
 
 SOME = st.dictionaries(FIELDS, JSON, max_size=4)
@@ -154,13 +189,14 @@ def test_any_json(key: ResourceKey, document: dict[str, Any]) -> None:
     check(decode(key, json.dumps(document).encode()))
 
 
-@given(SPECS)
-def test_whatever_is_made_of_known_fields(spec: dict[str, Any]) -> None:
-    decoded = policy_of(spec)
+@given(POLICIES)
+def test_whatever_is_made_of_known_fields(policy: tuple[ResourceKey, dict[str, Any]]) -> None:
+    key, spec = policy
+    decoded = decoded_of(key, spec)
     check(decoded)
     if not decoded.problems:
         assert not any(rule.never for rule in rules_of(decoded.value))
-        assert decoded == policy_of(json.loads(json.dumps(spec)))
+        assert decoded == decoded_of(key, json.loads(json.dumps(spec)))
 
 
 # --- damage -------------------------------------------------------------------------------------------------------------
@@ -190,11 +226,19 @@ def damaged(spec: dict[str, Any], path: tuple[str | int, ...], junk: object, ins
 
 
 # Every way in which the labels that the selectors name can be present; and no labels: an unknown address.
-USED = ("a", "b", "pcns.a", "pcns.b", "projectcalico.org/namespace", "projectcalico.org/serviceaccount", "pcsa.s")
+USED = ("a", "b", "pcns.a", "pcns.b", "projectcalico.org/serviceaccount", "pcsa.s")
 ENDPOINTS: list[dict[str, str] | None] = [
     None,
-    *({label: "n" if "account" in label else "b" for i, label in enumerate(USED) if bits >> i & 1} for bits in range(128)),
+    *(
+        {label: "n" if "account" in label else "b" for i, label in enumerate(USED) if bits >> i & 1} | where
+        for bits in range(64)
+        for where in ({}, {NAMESPACE: "n"}, {NAMESPACE: "m"})
+    ),
 ]
+
+
+def in_n(labels: dict[str, str] | None) -> bool:
+    return labels is not None and labels.get(NAMESPACE) == "n"
 
 
 def admits(entity: Entity, labels: dict[str, str] | None) -> bool:
@@ -206,7 +250,10 @@ def admits(entity: Entity, labels: dict[str, str] | None) -> bool:
 
 def covers(wide: Rule, narrow: Rule) -> bool:
     """Whether a rule matches at least what another does: each criterion is the same or absent, selectors by what they match."""
-    header, side = ("ip_version", "protocol", "not_protocol", "icmp", "not_icmp"), ("nets", "not_nets", "ports", "not_ports")
+    header, side = (
+        ("ip_version", "protocol", "not_protocol", "icmp", "not_icmp"),
+        ("nets", "not_nets", "ports", "not_ports", "service"),
+    )
     pairs: list[tuple[Any, Any, Any, tuple[str, ...]]] = [(wide, narrow, Rule(wide.action), header)]
     for one, other in ((wide.source, narrow.source), (wide.destination, narrow.destination)):
         pairs.append((one, other, Entity(), side))
@@ -219,23 +266,24 @@ def covers(wide: Rule, narrow: Rule) -> bool:
     )
 
 
-FLAGS = ("preDNAT", "doNotTrack", "applyOnForward")
 PLACE = ("selector", "order", "types")
-TAKES_JUNK = {"order": 1e30, "tier": "\0 junk", "names": "\0 junk", "annotations": "\0 junk"} | dict.fromkeys(FLAGS, True)
+TAKES_JUNK = {"order": 1e30} | dict.fromkeys(FLAGS, True)
+TAKES_JUNK |= dict.fromkeys(("tier", "names", "annotations", "name", "namespace"), "\0 junk")
 
 
-@given(SPECS, st.sampled_from(JUNK), st.booleans(), st.data())
+@given(POLICIES, st.sampled_from(JUNK), st.booleans(), st.data())
 def test_damage_allows_nothing_and_denies_nothing_less(
-    spec: dict[str, Any], junk: object, insert: bool, data: st.DataObject
+    policy: tuple[ResourceKey, dict[str, Any]], junk: object, insert: bool, data: st.DataObject
 ) -> None:
-    undamaged = policy_of(spec)
+    key, spec = policy
+    undamaged = decoded_of(key, spec)
     before = undamaged.value
     everywhere = list(places(spec))
     if not everywhere or not isinstance(before, Policy):
         return
     odd = {problem.path.partition("]")[0] for problem in undamaged.problems}
     path = data.draw(st.sampled_from(everywhere))
-    after = policy_of(damaged(spec, path, junk, insert))
+    after = decoded_of(key, damaged(spec, path, junk, insert))
     check(after)
     if not after.problems:
         assert any(TAKES_JUNK.get(step) == junk for step in path if isinstance(step, str))
@@ -262,13 +310,43 @@ def test_damage_allows_nothing_and_denies_nothing_less(
                     assert covers(rule, old)
 
 
+ANY_TEXT = ("profiles", "orchestrator", "serviceAccountName", "node")
+UNREAD = ["workload", "containerID", "pod", "endpoint", "ipNATs", "ipv4Gateway", "mac", "qosControls", "hostPort", "hostIP"]
+NAMELESS = [("ports", i) for i, port in enumerate(WHOLE["ports"]) if not port.get("name")]
+
+
+@given(st.sampled_from(sorted(places(WHOLE), key=repr)), st.sampled_from(JUNK), st.booleans())
+def test_damage_to_a_workload_endpoint_cuts_it_off(path: tuple[str | int, ...], junk: object, insert: bool) -> None:
+    key = ResourceKey("WorkloadEndpoint", "n", "x")
+    after = decoded_of(key, damaged(WHOLE, path, junk, insert))
+    check(after)
+    if not after.problems and path[0] not in ANY_TEXT:
+        assert path[:2] in NAMELESS or any(step in UNREAD for step in path)
+        assert after == decoded_of(key, WHOLE)
+
+
+@given(st.sampled_from(sorted(places(SLICE), key=repr)), st.sampled_from(JUNK), st.booleans())
+def test_damage_to_a_slice_adds_nothing(path: tuple[str | int, ...], junk: object, insert: bool) -> None:
+    key = ResourceKey("KubernetesEndpointSlice", "kube-system", "dns-x1")
+    before = decode(key, json.dumps(SLICE).encode()).value
+    after = decode(key, json.dumps(damaged(SLICE, path, junk, insert)).encode())
+    check(after)
+    assert isinstance(before, EndpointSlice)
+    if isinstance(after.value, EndpointSlice):
+        assert set(after.value.addresses) <= set(before.addresses)
+        assert set(after.value.ports) <= set(before.ports)
+
+
 @given(
-    st.dictionaries(st.sampled_from([*SIDE, "services", "junk"]), JSON | st.lists(NETS | PORTS | TEXTS, max_size=3), min_size=1)
+    st.dictionaries(
+        st.sampled_from([*SIDE, "services", "junk"]), JSON | SERVICES | st.lists(NETS | PORTS | TEXTS, max_size=3), min_size=1
+    ),
+    st.sampled_from([POLICY, NAMESPACED]),
 )
-def test_an_allow_restricts_what_its_text_restricts(side: dict[str, Any]) -> None:
+def test_an_allow_restricts_what_its_text_restricts(side: dict[str, Any], key: ResourceKey) -> None:
     """An Allow with anything in a list or text on a side, understood or not, never allows every address and port (C5)."""
     spec = {"ingress": [{"action": "Allow", "protocol": "TCP", "source": side}]}
-    decoded = policy_of(spec)
+    decoded = decoded_of(key, spec)
     assert isinstance(decoded.value, Policy)
     rule = decoded.value.ingress_rules[0]
     check(decoded)
