@@ -11,15 +11,17 @@ office   203.0.113.133 ─┴─ router ── eth1 WORKER ┤
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from hostward.controller.resources import CONTROLLERS
 from hostward.convert import kubernetes as convert
 from tests.e2e import documents as d
-from tests.lab.agent import COMMAND, Agent, clean_environment
+from tests.lab.agent import COMMAND, ROOT, Agent, clean_environment
 from tests.lab.etcd import Etcd
 from tests.lab.kubernetes import ApiServer, Program
 from tests.lab.probes import Listener, Probe, Prober, probe_all
@@ -27,13 +29,12 @@ from tests.lab.topology import Host, WorkerLab
 
 NODE = "w1"
 PODS = "10.244.0.0/16"
-ACCOUNT = "system:serviceaccount:kube-system:hostward-kube-controller"
 TOKEN = "lab-controller-token"
 TCP, UDP = (80, 81, 8080), (53,)
 CELLS = (*(("tcp", port) for port in TCP), *(("udp", port) for port in UDP))
 EVERYTHING = frozenset(CELLS)
 NOTHING: frozenset[tuple[str, int]] = frozenset()
-LOST = "can't ask the API server"
+ACCOUNT = "system:serviceaccount:kube-system:hostward-kube-controller"
 Document = Mapping[str, Any]
 Reached = dict[str, frozenset[tuple[str, int]]]
 
@@ -45,6 +46,34 @@ def until(what: str, condition: Callable[[], object], limit: float = 60) -> None
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {limit} s: {what}")
         time.sleep(0.05)
+
+
+def grants() -> list[Document]:
+    """Leave to list and watch what the controller watches, and nothing else."""
+    watched = [resource for resources in CONTROLLERS.values() for resource in resources]
+    group = {"apiGroup": "rbac.authorization.k8s.io"}
+    rules = [
+        {"apiGroups": [_group(path)], "resources": [resource.plural], "verbs": ["list", "watch"]}
+        for resource in watched
+        for path in (resource.path, *resource.older)
+    ]
+    api, meta = {"apiVersion": "rbac.authorization.k8s.io/v1"}, {"metadata": {"name": "hostward-kube-controller"}}
+    return [
+        {**api, "kind": "ClusterRole", **meta, "rules": rules},
+        {
+            **api,
+            "kind": "ClusterRoleBinding",
+            **meta,
+            "roleRef": {**group, "kind": "ClusterRole", "name": meta["metadata"]["name"]},
+            "subjects": [{**group, "kind": "User", "name": ACCOUNT}],
+        },
+    ]
+
+
+def _group(path: str) -> str:
+    """The API group of a path: "" of /api/v1."""
+    parts = path.split("/")
+    return parts[2] if parts[1] == "apis" else ""
 
 
 class Pod:
@@ -70,6 +99,7 @@ class Cluster(WorkerLab):
         self.etcd = stack.enter_context(Etcd(self.store, self.STORE[0]))
         self.etcd.put(d.CLUSTER, d.cluster())
         self.api = stack.enter_context(ApiServer(self.store, self.STORE[0], users={TOKEN: ACCOUNT}))
+        self.api.apply(*grants())
         self.api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}})
         addresses = [{"type": "InternalIP", "address": self.PRIVATE[0]}, {"type": "Hostname", "address": NODE}]
         self.api.set_status(f"/api/v1/nodes/{NODE}", {"addresses": addresses})
@@ -78,9 +108,22 @@ class Cluster(WorkerLab):
 
     def start_controller(self) -> None:
         """Starts `hostward kube-controller` as its Deployment does, but for where it finds the server."""
-        env = clean_environment() | self.etcd.env | {"HOSTWARD_LOG_FORMAT": "json", "HOSTWARD_NODE_NAME": "controller"}
-        command = [*COMMAND, "kube-controller", "--kubeconfig", str(self.api.kubeconfig(TOKEN))]
-        self.controller.run(command, env)
+        env = clean_environment() | self.etcd.env | {"PYTHONPATH": str(ROOT / "agent")}
+        self.controller.run([*COMMAND, "kube-controller", "--kubeconfig", str(self.api.kubeconfig(TOKEN))], env)
+        until("the controller is alive", lambda: self.health("liveness") == 200)
+
+    def health(self, page: str) -> int:
+        """Status of the controller's /liveness or /readiness; 0 while it doesn't answer."""
+        assert self.controller.alive, f"the controller ended: {self.controller.log_end()}"
+        with self.store.entered():
+            connection = http.client.HTTPConnection("127.0.0.1", 9098, timeout=10)
+            try:
+                connection.request("GET", f"/{page}")
+                return connection.getresponse().status
+            except OSError:
+                return 0
+            finally:
+                connection.close()
 
     # --- pods ----------------------------------------------------------------------------------------------------------
     def namespace(self, name: str, **labels: str) -> None:
@@ -99,7 +142,7 @@ class Cluster(WorkerLab):
 
         self.enforced(f"the labels of {name} are stored", lent)
 
-    def add_pod(self, namespace: str, name: str, **labels: str) -> Pod:
+    def schedule_pod(self, namespace: str, name: str, **labels: str) -> Pod:
         """A pod with container ports `http` (8080) and `dns` (53/UDP): applied, wired, written as an endpoint."""
         address = f"10.244.1.{10 + len(self.pods)}"
         ports = [{"name": "http", "containerPort": 8080}, {"name": "dns", "containerPort": 53, "protocol": "UDP"}]
@@ -140,21 +183,10 @@ class Cluster(WorkerLab):
         """All of Calico's resources, by key."""
         return self.etcd.list(d.ROOT)
 
-    def losses(self) -> list[str]:
-        """Log lines of the controller that say that the API server can't be asked."""
-        return [line for line in self.controller.log().splitlines() if LOST in line]
-
     def enforced(self, what: str, condition: Callable[[], object]) -> None:
         """Waits until the controller has stored something, and the agent has all of it in the kernel."""
-        until(what, self._checked(condition))
+        until(what, lambda: self.health("liveness") == 200 and condition())
         self.agent.wait_applied(self.last_change())
-
-    def _checked(self, condition: Callable[[], object]) -> Callable[[], bool]:
-        def check() -> bool:
-            assert self.controller.alive, f"the controller ended: {self.controller.log_end()}"
-            return bool(condition())
-
-        return check
 
     def last_change(self) -> int:
         """The newest revision of what is stored now."""

@@ -28,9 +28,9 @@ def whole_cluster() -> Iterator[Cluster]:
         cluster.start_controller()
         cluster.namespace("shop", team="x")
         cluster.namespace("guests", team="y")
-        cluster.add_pod("shop", "web", app="web")
-        cluster.add_pod("shop", "front", app="front")
-        cluster.add_pod("guests", "guest", app="guest")
+        cluster.schedule_pod("shop", "web", app="web")
+        cluster.schedule_pod("shop", "front", app="front")
+        cluster.schedule_pod("guests", "guest", app="guest")
         yield cluster
 
 

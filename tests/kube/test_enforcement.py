@@ -90,20 +90,21 @@ def test_nothing_changes_while_the_api_server_is_away_and_all_goes_on_when_it_is
     expected = {"front": EVERYTHING, "guest": NOTHING, "internet": NOTHING, "office": NOTHING}
     assert cluster.reached() == expected
 
-    heard = len(cluster.losses())
     cluster.api.end()
-    until("the controller has noticed", lambda: len(cluster.losses()) > heard)
+    until("the controller has noticed", lambda: cluster.health("readiness") == 503)
     assert cluster.reached() == expected
     cluster.agent.restart()
     cluster.agent.wait_applied(cluster.last_change())
     assert cluster.reached() == expected
     cluster.controller.end()
     cluster.start_controller()
-    until("the new controller has noticed, too", lambda: len(cluster.losses()) > heard + 1)
+    until("the new controller has noticed, too", lambda: cluster.health("readiness") == 503)
     assert cluster.everything_stored() == before
     assert cluster.reached() == expected
 
     cluster.api.start()
+    until("the controller has the API server back", lambda: cluster.health("readiness") == 200)
+    assert cluster.everything_stored() == before
     cluster.apply_policy("team", ingress=[{"ports": [{"port": 80}]}])
     assert cluster.reached() == dict.fromkeys(expected, TCP_80)
 
