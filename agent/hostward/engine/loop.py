@@ -70,7 +70,7 @@ class Loop:
         self._applier = Applier(kernel)
         self._engine = Engine(scope_of(self._settings))
         self._resolved = Resolved()
-        self._applied: Resolved | None = None  # what the kernel's chains were last made from
+        self._applied = Resolved()  # what the chains were last made from; empty at first: connections outlive the agent
         self._renderer = Renderer(options(self._settings, (), kernel.families()))
         self._options: Options | None = None
         self._links: Mapping[str, Link] | None = None
@@ -165,9 +165,7 @@ class Loop:
         """Brings the kernel there; on failure what is in it stays, and it is tried again."""
         assert self._options is not None, "settings are followed before the first apply"  # noqa: S101 # tells the type checker
         desired = self._renderer.render(self._resolved)
-        # At the start nothing is: connections outlive the agent.
-        before = self._resolved if self._applied is None else self._applied
-        flows = flows_to_forget(before.workloads, self._resolved.workloads, self._flows.pending())
+        flows = flows_to_forget(self._applied.workloads, self._resolved.workloads, self._flows.pending())
         if (new := flows.moved | flows.returned) and not self._flows.wait_clean(new, CLEAN_SECONDS):
             self._teller.flows_stay(new)
         try:
