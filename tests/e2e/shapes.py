@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tests.e2e import documents as d
+from tests.e2e.disturbance import State
 from tests.lab.topology import WorkerLab
 
 CLIENTS = WorkerLab.INTERNET
@@ -48,7 +49,6 @@ DENIALS = (
     "many-ports",
 )
 ALLOWANCES = ("rest", "normal", "set", "relabelled-set", "preDNAT", "untracked", "nets")
-State = Mapping[str, d.Document]
 
 
 class Shapes:
@@ -125,8 +125,3 @@ class Shapes:
         else:
             rules = [{"action": "Allow"}]
         return {d.policy_key("rest"): d.policy("rest", 1000, rules)}
-
-
-def difference(old: State, new: State) -> tuple[State, list[str]]:
-    """What to put and what to delete, to come from one state to another."""
-    return {key: value for key, value in new.items() if old.get(key) != value}, [key for key in old if key not in new]

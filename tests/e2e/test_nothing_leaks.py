@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import random
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 
 from tests.e2e import documents as d
-from tests.e2e.shapes import FAILSAFE_PORT, TRAFFIC, Shapes, State, difference
-from tests.lab import kubeproxy, saved
+from tests.e2e.disturbance import Disturbance, LostError
+from tests.e2e.shapes import FAILSAFE_PORT, TRAFFIC, Shapes
+from tests.lab import kubeproxy
 from tests.lab.agent import Agent
 from tests.lab.etcd import Etcd
 from tests.lab.probes import ClassReport, Stream, StreamClass
@@ -40,51 +38,6 @@ def site() -> Iterator[tuple[WorkerLab, Etcd]]:
             yield lab, etcd
 
 
-class LostError(AssertionError):
-    """Something that was allowed all the time didn't arrive. A busy machine loses a datagram in 240,000 by itself
-    (reliability.md 4.2), so that this is tried once more; a leak never is."""
-
-
-class Disturbance:
-    """Writes states one after another, and kills the agent at some of them. `midway`: kills that left a change half done."""
-
-    def __init__(self, agent: Agent, etcd: Etcd, seed: int) -> None:
-        self.agent, self.etcd = agent, etcd
-        self.rng = random.Random(seed)
-        self.shapes = Shapes(seed)
-        self.state: State = {}
-        self.kills = self.midway = 0
-
-    def write(self) -> int:
-        """The next state in one transaction; its revision."""
-        new = self.shapes.draw()
-        puts, deletes = difference(self.state, new)
-        self.state = new
-        return self.etcd.transaction({key: json.dumps(value) for key, value in puts.items()}, deletes)
-
-    def run(self, changes: int, kills: int) -> None:
-        """So many changes, so many of them with a kill; more of these until some of the kills came midway."""
-        doomed = set(self.rng.sample(range(changes), kills))
-        for number in range(changes):
-            self.agent.wait_applied(self.write_and_kill() if number in doomed else self.write())
-        for _ in range(2 * kills):
-            if self.midway >= 2:
-                return
-            self.agent.wait_applied(self.write_and_kill())
-
-    def write_and_kill(self) -> int:
-        """A change, a kill about when it is carried out, and another agent."""
-        with ThreadPoolExecutor(1) as writer:
-            write = writer.submit(self.write)
-            time.sleep(self.rng.uniform(0.005, 0.06))
-            self.agent.kill()
-            revision = write.result()
-        self.kills += 1
-        self.midway += any("hw~" in line for lines in saved.rules(self.agent.namespace).values() for line in lines)
-        self.agent.start()
-        return revision
-
-
 def classes(lab: WorkerLab) -> list[StreamClass]:
     ports = {traffic.name: traffic.port for traffic in TRAFFIC} | {"failsafe": FAILSAFE_PORT}
     return [StreamClass(f"{name} v{v}", lab.PUBLIC[v == 6], port) for name, port in ports.items() for v in (4, 6)]
@@ -108,7 +61,8 @@ def disturb(lab: WorkerLab, etcd: Etcd, *, rate: int, changes: int, kills: int, 
     etcd.put(d.CLUSTER, d.cluster())
     env = etcd.env | {"HOSTWARD_FAILSAFE_INBOUND_HOST_PORTS": f"tcp:22,udp:{FAILSAFE_PORT}"}
     with Agent(lab.worker, env=env) as agent:
-        disturbance = Disturbance(agent, etcd, seed)
+        shapes = Shapes(seed)
+        disturbance = Disturbance(agent, etcd, shapes, seed)
         agent.wait_applied(disturbance.write())
         with stream(lab, rate) as guarded:
             guarded.start()
@@ -116,11 +70,11 @@ def disturb(lab: WorkerLab, etcd: Etcd, *, rate: int, changes: int, kills: int, 
             reports = guarded.finish()
         refused = agent.log_lines("the kernel refused a change, what was in force stays; trying again")
         assert not refused, refused[0]
-    judge(reports, disturbance)
+    judge(reports, disturbance, shapes)
     return disturbance
 
 
-def judge(reports: dict[str, ClassReport], disturbance: Disturbance) -> None:
+def judge(reports: dict[str, ClassReport], disturbance: Disturbance, shapes: Shapes) -> None:
     """What was denied all the time never arrived, what was allowed all the time always did."""
     denied = {traffic.name for traffic in TRAFFIC if not traffic.allowed}
     sent = reports["failsafe v4"].sent
@@ -133,7 +87,7 @@ def judge(reports: dict[str, ClassReport], disturbance: Disturbance) -> None:
             losses.append(f"{name}: {len(report.lost)} lost, the first: {report.lost[:10]}")
     assert not leaks, f"of {sent} of each: {leaks}"
     assert disturbance.midway, "no kill came while a change was under way"
-    drawn = {(name, means) for state in disturbance.shapes.log for name, means in state.items()}
+    drawn = {(name, means) for state in shapes.log for name, means in state.items()}
     assert len(drawn) > 30, f"too few means were drawn to say anything: {sorted(drawn)}"
     if losses:
         raise LostError(f"of {sent} of each: {losses}")
