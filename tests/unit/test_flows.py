@@ -156,7 +156,7 @@ def test_it_ends_while_the_kernel_refuses(conntrack: FakeConntrack, monkeypatch:
     stop = threading.Event()
     cleaner = FlowCleaner(conntrack.forget)
     cleaner.forget([A])
-    thread = threading.Thread(target=cleaner.run, args=(stop,))
+    thread = threading.Thread(target=cleaner.run, args=(stop,), daemon=True)  # a failure ends, too
     thread.start()
     until(lambda: cleaner.counts().failed == 1)
     stop.set()
