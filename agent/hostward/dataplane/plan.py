@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from hostward.dataplane.kernel import CreateSet, DestroySet, Step, TableEdit
+from hostward.dataplane.kernel import CreateSet, DestroySet, ReplaceSet, Step, TableEdit, UpdateSet
 from hostward.dataplane.live import Live, Part, gate, root
+from hostward.dataplane.one_way import is_one_way, workloads_only
 from hostward.dataplane.state import ActualState, after, edit_between, same_set
 from hostward.dataplane.transition import change_set, place_sets, shadow_chain, transition, with_sets
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
@@ -88,8 +89,12 @@ def _family_plan(actual: ActualState, desired: Ruleset, family: Family, marks: M
     changed = live.changed(tables, sets)
     differing = [name for name, wanted in sets.items() if name in actual.sets and not same_set(actual.sets[name], wanted)]
     moved = [name for name in differing if live.uses(name)]
-    if len(moved) <= 1 and not live.changed(tables, sets, names_only=True):
-        return _settle(actual, family, tables, sets, at_once=[name for name in moved if live.sides(name) > 1])
+    gradual = is_one_way(live, moved, sets)
+    if not live.changed(tables, sets, names_only=True) and (gradual or len(moved) <= 1):
+        at_once = [] if gradual else [name for name in moved if live.sides(name) > 1]
+        return _settle(actual, family, tables, sets, at_once=at_once)
+    if gradual and (way := workloads_only(live, [step for step in direct if isinstance(step, TableEdit)])):
+        return direct if way == "come" else _last_sets(direct, moved)
     if not _coupled(live, changed, tables):
         names, steps = place_sets(live, sets)
         if all(name == other for name, other in names.items()):
@@ -110,6 +115,13 @@ def _harmless(steps: list[Step]) -> bool:
     """One commit at most, and no set that rules could use already: nothing that a packet could meet half done."""
     edits = [step for step in steps if isinstance(step, TableEdit)]
     return len(edits) <= 1 and all(isinstance(step, TableEdit | CreateSet | DestroySet) for step in steps)
+
+
+def _last_sets(steps: Iterable[Step], moved: Collection[str]) -> list[Step]:
+    """The same steps, with those that change sets in use after the commits."""
+    late = [step for step in steps if isinstance(step, UpdateSet | ReplaceSet) and step.name in moved]
+    early = [step for step in steps if step not in late and not isinstance(step, DestroySet)]
+    return [*early, *late, *(step for step in steps if isinstance(step, DestroySet))]
 
 
 def _settle(
