@@ -647,6 +647,7 @@ def theirs(draw: st.DrawFn) -> tuple[ResourceKey, Any]:
                 (ResourceKey("Tier", "", "adminnetworkpolicy"), {"spec": {"order": 3}}),
                 (CONFIGURATION, draw(CONFIGURATIONS)),
                 (CLUSTER, {"spec": {"datastoreReady": True}}),
+                (ResourceKey("Node", "", name), b'{"spec": {"orchRefs": [{"orchestrator": "k8s"}, 7]}}'),
             ]
         )
     )

@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "defaults": "Print the default worker policies and host endpoints.",
     "delete": "Remove resources by name or by manifest.",
     "get": "Print resources.",
+    "kube-controller": "Keep etcd equal to what a Kubernetes cluster says.",
     "label": "Add, change or remove a label of a resource.",
     "patch": "Change fields of a resource.",
     "replace": "Replace resources by those of manifests.",
@@ -35,7 +36,7 @@ COMMANDS: Final = {
     "validate": "Check manifests without a datastore.",
     "version": "Print versions.",
 }
-"""The verbs: each lives in `hostward.cli.<verb>` as `command`."""
+"""The verbs: each lives in `hostward.cli.<verb>`, with `_` for `-`, as `command`."""
 
 _INTERRUPTED: Final = 130
 
@@ -51,7 +52,7 @@ class _Verbs(click.Group):
         """A verb's command; None for an unknown one."""
         if cmd_name not in COMMANDS:
             return None
-        module = f"hostward.cli.{cmd_name}"
+        module = f"hostward.cli.{cmd_name.replace('-', '_')}"
         try:
             command = import_module(module).command
         except ModuleNotFoundError as error:

@@ -114,6 +114,9 @@ def _node(facts: Facts, item: Item) -> Decision:
             if facts.node_settings.sync_labels:
                 described[name] = kubernetes_nodes.with_labels(stored.document, node["metadata"]["labels"])
                 writes += _put(ResourceKey("Node", "", name), stored, described[name])
+            # The key is its name, whatever the document says, or doesn't.
+            metadata = {**(described[name].get("metadata") or {}), "name": name}
+            described[name] = {**described[name], "metadata": metadata}
     if not nodes and ResourceKey("Node", "", item.name) not in facts.stored:
         described[item.name] = node
     return Decision((*writes, *_host_endpoints(facts, item.name, described, found)), tuple(found))

@@ -13,6 +13,7 @@ from hostward.controller.items import Document, Item, Stored
 from hostward.controller.node_settings import UNKNOWN, NodeSettings, read_node_settings
 from hostward.controller.owners import KINDS, TIERS, is_ours, item_of, kubernetes_node_of, node_of
 from hostward.controller.services import Service, service_of, services_in
+from hostward.controller.stored import sound
 from hostward.kube.watching import Name, Object
 from hostward.model.keys import ResourceKey
 
@@ -47,6 +48,10 @@ class Facts:
     def listed(self, kind: str) -> bool:
         """Whether all objects of a kind are known. Until then nothing of it is decided."""
         return kind in self._objects
+
+    def count(self, kind: str) -> int:
+        """How many objects of a kind there are."""
+        return len(self._objects.get(kind, ()))
 
     def object(self, item: Item) -> Object | None:
         """The object of Kubernetes; None if there is none, or if its kind isn't listed yet."""
@@ -140,7 +145,7 @@ class Facts:
         return affected
 
     def _keep(self, key: ResourceKey, stored: Stored | None) -> set[Item]:
-        before = self.stored.get(key)
+        before, stored = self.stored.get(key), sound(stored) if stored else None
         if before == stored:
             return set()
         affected = self._items_of(key)

@@ -14,9 +14,11 @@ from hostward.controller.items import Document, Stored
 from hostward.convert import validate
 from hostward.model import nets, selectors
 from hostward.model.fields import Problem
+from hostward.model.keys import API_VERSION
 from hostward.model.selectors import Selector
 
 DEFAULT_PROFILES: Final = ("projectcalico-default-allow",)
+_KIND: Final = "KubeControllersConfiguration"
 _PATH: Final = "spec.controllers.node"
 _ABOVE: Final = ("", "spec", "spec.controllers", "metadata", "kind", "apiVersion")
 
@@ -76,7 +78,8 @@ def read_node_settings(stored: Stored | None, before: NodeSettings) -> NodeSetti
 def _problems(document: Document | None) -> tuple[Problem, ...]:
     if document is None:
         return (Problem("", "the stored value is no JSON object"),)
-    stripped = {name: value for name, value in document.items() if name != "status"}
+    about = {"apiVersion": API_VERSION, "kind": _KIND} | {name: value for name, value in document.items() if value is not None}
+    stripped = {name: value for name, value in about.items() if name != "status"}
     found = [one for one in validate.problems(stripped) if one.path in _ABOVE or one.path.startswith(_PATH)]
     templates = _at(document, *_PATH.split("."), "hostEndpoint").get("templates") if not found else None
     for index, template in enumerate(templates or ()):

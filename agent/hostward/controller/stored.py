@@ -10,16 +10,21 @@ from hostward.model.document import DocumentError
 
 
 def read_stored(raw: bytes, revision: int) -> Stored:
-    """A stored value; without a document where its outer form, its labels or its annotations aren't those of a resource."""
+    """A stored value; without a document if it is no JSON object."""
     try:
-        document = json_document.read(raw)
+        return Stored(json_document.read(raw), revision)
     except DocumentError:
         return Stored(None, revision)
-    metadata = document.get("metadata")
-    if not isinstance(metadata, dict) or not isinstance(document.get("spec"), dict | None):
-        return Stored(None, revision)
-    texts = (metadata.get("labels"), metadata.get("annotations"))
-    return Stored(document if all(map(_is_texts, texts)) else None, revision)
+
+
+def sound(stored: Stored) -> Stored:
+    """A stored value as decisions take it: without a document where its outer form isn't that of a resource."""
+    document = stored.document or {}
+    metadata, spec = document.get("metadata"), document.get("spec")
+    if not isinstance(metadata, dict | None) or not isinstance(spec, dict | None):
+        return Stored(None, stored.revision)
+    texts = [(metadata or {}).get(name) for name in ("labels", "annotations")]
+    return stored if all(map(_is_texts, texts)) else Stored(None, stored.revision)
 
 
 def _is_texts(value: Any) -> bool:
