@@ -44,7 +44,14 @@ PORTS = [22, 53, 68, 80, 81, 90, 2379, 30000]
 selectors = st.sampled_from(
     [
         *("all()", "all()", "role == 'a'", "role != 'b'", "role in {'a', 'b'}", "has(zone)", "!has(zone)"),
-        *("zone=='x' && role=='b'", f"has({NAMESPACE})", f"!has({NAMESPACE})", f"{NAMESPACE} == 'ns1'", "pcns.team == 'x'"),
+        *(
+            "zone=='x' && role=='b'",
+            f"has({NAMESPACE})",
+            f"!has({NAMESPACE})",
+            f"!has({NAMESPACE})",
+            f"{NAMESPACE} == 'ns1'",
+            "pcns.team == 'x'",
+        ),
     ]
 ).map(canonical)
 own_labels = st.dictionaries(st.sampled_from(["role", "zone"]), st.sampled_from(["a", "b", "x"]), max_size=2)
@@ -73,6 +80,9 @@ def rarely(draw: st.DrawFn, value: st.SearchStrategy[T], otherwise: T, one_in: i
 
 @st.composite
 def rules(draw: st.DrawFn) -> Rule:
+    action = draw(st.sampled_from(list(Action)))
+    if draw(st.integers(0, 7)) == 0:
+        return Rule(action)  # for everything, so that what comes after this policy is seen
     protocol = draw(st.sampled_from([None, None, None, 6, 6, 6, 17, 1, 58, 112]))
     sides = []
     for listed_in, with_ports in ((6, False), (2, True)):
@@ -95,7 +105,7 @@ def rules(draw: st.DrawFn) -> Rule:
         )
     icmp = rarely(draw, st.builds(Icmp, st.sampled_from([8, 128, 135]), maybe(st.sampled_from([0, 1]))), None, 2)
     return Rule(
-        action=draw(st.sampled_from(list(Action))),
+        action=action,
         ip_version=rarely(draw, st.sampled_from([4, 6]), None, 8),
         protocol=protocol,
         not_protocol=rarely(draw, st.sampled_from([6, 17]), None, 8),
@@ -114,7 +124,7 @@ orders = st.sampled_from([None, 1.0, 2.0, 2.0, 1000.0])
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     name = draw(st.sampled_from(["p1", "p2", "p3", "p4", "a-policy-with-a-name-too-long-for-a-chain"]))
-    kind = draw(st.sampled_from(["normal", "normal", "forward", "preDNAT", "untracked"]))
+    kind = draw(st.sampled_from(["normal", "normal", "forward", "forward", "preDNAT", "untracked"]))
     return Policy(
         key=ResourceKey("GlobalNetworkPolicy", "", name),
         name=name,
@@ -250,8 +260,11 @@ BASE: tuple[Resource, ...] = (
     Profile("kns.ns1", (), (), {"pcns.team": "x"}),
     EndpointSlice("ns1", "svc", ("10.0.2.5", "192.0.2.9", "2001:db8::9"), ((6, 80), (17, 53))),
 )
-worlds = st.lists(st.one_of(policies(), policies(), network_policies(), resources), min_size=1, max_size=8).map(
-    lambda found: {key_of(r): r for r in (*BASE, *found)}
+ALL_OTHERS = HostEndpoint("h3", NODE, "*", (), ("open",), (), {"zone": "x"})
+worlds = st.builds(
+    lambda others, found: {key_of(r): r for r in (*BASE, *others, *found)},
+    st.sampled_from([(), (ALL_OTHERS,)]),
+    st.lists(st.one_of(policies(), policies(), network_policies(), resources), min_size=1, max_size=8),
 )
 addresses = st.sets(st.sampled_from(V4 + V6), max_size=3).map(frozenset)
 link_tables = st.fixed_dictionaries(
@@ -271,17 +284,20 @@ def packets(draw: st.DrawFn) -> Packet:
     family = draw(st.sampled_from([4, 6]))
     pods = POD4 if family == 4 else POD6
     here = [*(V4 if family == 4 else V6), *pods]
-    path = draw(st.sampled_from(["input", "forward", "output"]))
-    names = [*HOST_INTERFACES * 3, "eth9", *WORKLOAD_INTERFACES * 3, "cali9", "tap1", *(["lo"] if path != "forward" else [])]
-    enters = "" if path == "output" else draw(st.sampled_from(names))
-    leaves = "" if path == "input" else draw(st.sampled_from(names))
+    path = draw(st.sampled_from(["input", "forward", "forward", "output"]))
+    hosts = [*HOST_INTERFACES * 3, "eth9", *(["lo"] if path != "forward" else [])]
+    workloads = [*WORKLOAD_INTERFACES * 5, "cali9", "tap1"]
+    names = st.sampled_from(hosts + hosts + workloads if path != "output" else hosts * 4 + workloads)
+    enters = "" if path == "output" else draw(names)
+    leaves = "" if path == "input" else draw(names)
     protocol = draw(st.sampled_from([6, 6, 6, 6, 17, 17, 132, 1, 58, 112, 4]))
     has_ports = protocol in (6, 17, 132)
     state = draw(st.sampled_from(["NEW"] * 7 + ["ESTABLISHED", "RELATED", "INVALID"]))
+    spoofed = draw(st.integers(0, 7)) == 0
     return Packet(
         family=family,
         path=path,
-        source=draw(st.sampled_from(here + pods * 4 * (enters in WORKLOAD_INTERFACES))),
+        source=draw(st.sampled_from(here + pods * 4 * (enters in WORKLOAD_INTERFACES and not spoofed))),
         destination=draw(st.sampled_from(here + pods * 4 * (leaves in WORKLOAD_INTERFACES))),
         protocol=protocol,
         source_port=draw(st.sampled_from(PORTS)) if has_ports else 0,
@@ -295,5 +311,5 @@ def packets(draw: st.DrawFn) -> Packet:
         if has_ports and draw(st.integers(0, 3)) == 0
         else None,
         mark=draw(st.sampled_from([0, 0xFFFFFFFF])),
-        spoofed=draw(st.integers(0, 5)) == 0,
+        spoofed=spoofed,
     )

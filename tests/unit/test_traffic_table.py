@@ -52,6 +52,7 @@ JUDGES: Final[tuple[Judge, ...]] = tuple(
     for direction in ("ingress", "egress")
     if (kind, direction) != ("preDNAT", "egress")
 )
+FLOWS: Final[tuple[ConnState, ...]] = ("NEW", "ESTABLISHED")
 HERE, FAR, BEHIND, POD, SECOND, SERVICE = "192.0.2.1", "203.0.113.5", "10.0.20.5", "10.244.1.5", "10.244.2.5", "198.18.0.7"
 
 
@@ -261,3 +262,30 @@ def test_a_workload_that_nobody_knows_or_understands_is_cut_off(isolated: bool, 
     solicits = Packet(6, "input", "fe80::5", "ff02::1:ff00:1", 58, in_interface="cali1", icmp_type=135)
     assert evaluate(solicits, ruled).accepted
     assert not evaluate(replace(solicits, path="forward", out_interface="cali2"), ruled).accepted
+
+
+@pytest.mark.parametrize("setting", ["Disabled", "Any"])
+@pytest.mark.parametrize("name", ["pod to remote", "pod to pod", "pod to local process"])
+def test_only_a_workload_that_may_sends_from_addresses_that_are_not_its_own(setting: str, name: str) -> None:
+    """H-32, H-73: and only from those that its own endpoint lists; what is tracked already is no exception."""
+    resources = world({})
+    for interface, lent in (("cali1", (f"{FAR}/32",)), ("cali2", (f"{BEHIND}/32", "2001:db8::/32"))):
+        key = ResourceKey("WorkloadEndpoint", "default", interface)
+        pod = resources[key]
+        assert isinstance(pod, WorkloadEndpoint)
+        resources[key] = replace(pod, spoofable=lent)
+    choice = replace(BUILT_IN, workload_source_spoofing=setting, default_endpoint_to_host_action="Accept")
+    state, original = rules(choice, resources), TABLE[name].packet
+    found = {
+        (source, flow): evaluate(replace(original, source=source, spoofed=True, state=flow), state).dropped_in
+        for source in (POD, FAR, BEHIND)
+        for flow in FLOWS
+    }
+    lent_too = {(FAR, flow) for flow in FLOWS if setting == "Any"}
+    assert {key for key, place in found.items() if not place} == lent_too
+    assert {place for place in found.values() if place} == {"raw PREROUTING"}
+    assert evaluate(original, state).accepted
+    assert evaluate(replace(TABLE["eth0 to eth1 routed"].packet, spoofed=True), state).accepted, "no business of ours"
+    resources[key] = replace(pod, spoofable=lent, isolated=True)
+    solicits = Packet(6, "input", "2001:db8::5", "ff02::1:ff00:1", 58, in_interface="cali2", icmp_type=135, spoofed=True)
+    assert not evaluate(solicits, rules(choice, resources)).accepted, "nothing is lent to what isn't understood"
