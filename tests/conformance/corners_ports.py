@@ -35,6 +35,9 @@ MANY = [
     *(numbered(number, protocol="UDP") for number in (*range(2, 81, 4), 53)),
     {"protocol": "SCTP"},
 ]
+EVEN, UNEVEN = ([numbered(number) for number in range(first, 7040, 2)] for first in (7000, 7001))
+BY_NAME, OTHERS = [numbered("http"), numbered(9000)], [numbered("nowhere"), numbered(81), numbered(8080)]
+TEAM_Y = {"matchLabels": {"team": "y"}}
 PORTS = [
     Case(
         "a name is each pod's own number",
@@ -93,6 +96,18 @@ PORTS = [
             *(tcp(API, WEB, number) for number in (81, 7002, 7041)),
             *(udp(API, WEB), tcp(DB, WEB), udp(DB, WEB, 53), ping(API, WEB), ping(DB6, WEB6)),
         ],
+    ),
+    Case(
+        "many ports of one peer aren't another one's",
+        [policy([{"from": [app("api")], "ports": EVEN}, {"from": [{"namespaceSelector": TEAM_Y}], "ports": UNEVEN}])],
+        [tcp(API, WEB, 7000), tcp(API6, WEB6, 7038), tcp(DB, WEB, 7001), tcp(DB6, WEB6, 7039)],
+        [tcp(API, WEB, 7001), tcp(API6, WEB6, 7039), tcp(DB, WEB, 7000), tcp(DB6, WEB6, 7038)],
+    ),
+    Case(
+        "a port's name of one peer isn't another one's",
+        [policy([{"from": [app("api")], "ports": BY_NAME}, {"from": [{"namespaceSelector": TEAM_Y}], "ports": OTHERS}])],
+        [tcp(API, WEB, 80), tcp(API6, WEB6, 9000), tcp(DB, WEB, 81), tcp(DB6, WEB6, 8080)],
+        [tcp(API, WEB, 81), tcp(API6, WEB6, 8080), tcp(DB, WEB, 80), tcp(DB6, WEB6, 9000)],
     ),
     Case(
         "sixty ports, more than a stored rule holds",
