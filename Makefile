@@ -7,11 +7,12 @@ BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$(PATH)")
 TYPED := demo tests/lab
 
-.PHONY: help setup demo test kube test-kube lint bench lock clean
+.PHONY: help setup demo test conformance kube test-kube lint bench lock clean
 
 help:
 	@echo 'make demo    the main job with real packets, in network namespaces; half a minute'
 	@echo 'make test    all tests but those that take minutes each'
+	@echo 'make conformance  all public verdicts on Kubernetes NetworkPolicies by real packets; two to three minutes'
 	@echo 'make test-kube  tests against a real API server and kube-proxy, which `make kube` builds first (four minutes, once)'
 	@echo 'make lint    style, types and layers'
 	@echo 'make bench   the benchmarks'
@@ -27,6 +28,9 @@ demo: setup
 
 test: setup
 	$(AS_ROOT) $(BIN)/python -B -m pytest -m 'not (soak or kube or conformance)'
+
+conformance: setup
+	$(AS_ROOT) $(BIN)/python -B -m pytest -m conformance tests/conformance
 
 kube: setup
 	@scripts/kube.sh
