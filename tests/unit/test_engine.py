@@ -14,10 +14,11 @@ from hostward.dataplane.kernel import KernelError, Step
 from hostward.datastore.feed import Changes
 from hostward.engine.applier import Applier
 from hostward.model.keys import ROOT
+from hostward.model.links import Link
 from hostward.render.evaluate import Packet, evaluate
 from hostward.render.marks import Marks
 from hostward.render.ruleset import DROP, Hook, Jump, Rule, Ruleset, Table
-from tests.unit.engines import CLOSED, FILTER, HEP, Agent, policy, until
+from tests.unit.engines import CLOSED, FILTER, HEP, LINKS, Agent, policy, until
 
 
 @pytest.fixture
@@ -190,3 +191,60 @@ def test_tables_are_read_back_whole_now_and_then(kernel: FakeKernel) -> None:
     assert applier.repair().tables == {FILTER: 1}
     assert kernel.chains[FILTER]["hw-INPUT"] == (Rule((), DROP),)
     assert not applier.drifted()
+
+
+WEP = {"spec": {"node": "w1", "interfaceName": "cali1", "ipNetworks": ["10.0.1.5/32"], "profiles": ["kns.shop"]}}
+PODS = LINKS | {name: Link(name, index, True) for index, name in enumerate(("cali1", "cali2"), 5)}
+
+
+def test_workloads_are_told_of(agent: Agent) -> None:
+    def states() -> list[str]:
+        series = (line.partition('hostward_workload_interfaces{state="')[2] for line in agent.text().splitlines())
+        return [one.replace('"}', "") for one in series if one]
+
+    agent.mailbox.links(PODS)
+    agent.snapshot(CLOSED)
+    until(lambda: agent.beats > 1)  # so that there is a status
+    until(lambda: agent.status().cut_off == ("cali1", "cali2"))
+    assert states() == ["active 0.0", "isolated 0.0", "cut-off 2.0"]
+    agent.put(
+        workloadendpoints__shop__w=WEP, networkpolicies__shop__web=policy(selector=""), globalnetworkpolicies__all=policy()
+    )
+    agent.put(workloadendpoints__shop__x={"spec": WEP["spec"] | {"interfaceName": "cali9", "colour": 1}})
+    until(lambda: len(agent.status().workloads) == 2)
+    assert agent.status().cut_off == ("cali2",)
+    assert [(one.name, one.endpoint, one.addresses, one.isolated) for one in agent.status().workloads] == [
+        ("cali1", "shop/w", ("10.0.1.5",), False),
+        ("cali9", "shop/x", ("10.0.1.5",), True),
+    ]
+    assert [hook.policies for one in agent.status().workloads for hook in one.hooks] == [("all", "shop/web")]
+    assert states() == ["active 1.0", "isolated 1.0", "cut-off 1.0"]
+    agent.put(workloadendpoints__shop__w=None)
+    until(lambda: agent.status().cut_off == ("cali1", "cali2"))
+    agent.mailbox.links(LINKS)
+    until(lambda: agent.status().cut_off == ())
+
+
+def test_before_anything_was_applied_nothing_is_known_to_be_cut_off(agent: Agent) -> None:
+    agent.mailbox.links(PODS)
+    beats = agent.beats
+    until(lambda: agent.beats > beats + 1)
+    assert agent.status().cut_off == ()
+
+
+def test_the_stores_objects_are_counted_by_kind(agent: Agent) -> None:
+    staged = {"stagednetworkpolicies/shop/a": b"whatever", "stagedglobalnetworkpolicies/b": {}}
+    policies = {"networkpolicies/shop/web": policy(), "globalnetworkpolicies/web": policy(), "networkpolicies/shop/b": b"{"}
+    agent.snapshot({**CLOSED, **staged, **policies, "workloadendpoints/shop/w": WEP, "hostendpoints/w2": HEP})
+    for series in (
+        'hostward_objects{kind="StagedNetworkPolicy"} 1.0',
+        'hostward_objects{kind="StagedGlobalNetworkPolicy"} 1.0',
+        'hostward_objects{kind="NetworkPolicy"} 1.0',
+        'hostward_objects_set_aside{kind="NetworkPolicy"} 1.0',
+        'hostward_objects{kind="WorkloadEndpoint"} 1.0',
+        "felix_cluster_num_policies 2.0",
+        "felix_cluster_num_workload_endpoints 1.0",
+        "felix_active_local_endpoints 2.0",
+    ):
+        assert series in agent.text()
+    assert agent.lets_in(80)  # by the global policy; the staged ones do nothing

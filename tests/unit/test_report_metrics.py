@@ -136,6 +136,8 @@ def test_datastore_states(metrics):
 def test_what_is_gone_goes_to_zero(metrics):
     metrics.set_aside({"GlobalNetworkPolicy": 2, "Tier": 1})
     metrics.set_aside({"Tier": 1})
+    metrics.objects({"StagedNetworkPolicy": 2, "Tier": 1})
+    metrics.objects({"Tier": 3})
     metrics.frozen({"not-ready"})
     metrics.frozen(())
     metrics.dropped({Drop("eth0", "ingress", "no-policy"): 4})
@@ -143,14 +145,16 @@ def test_what_is_gone_goes_to_zero(metrics):
     found = scrape(metrics)
     assert found['hostward_objects_set_aside{kind="GlobalNetworkPolicy"}'] == 0
     assert found['hostward_objects_set_aside{kind="Tier"}'] == 1
+    assert found['hostward_objects{kind="StagedNetworkPolicy"}'] == 0
+    assert found['hostward_objects{kind="Tier"}'] == 3
     assert found['hostward_frozen{reason="not-ready"}'] == 0
     assert found['hostward_dropped_packets_total{direction="egress",interface="eth1",reason="invalid"}'] == 5
     assert not any("eth0" in name for name in found)
 
 
 def test_sizes_are_the_same_under_both_names(metrics):
-    metrics.sizes({FILTER4: TableSize(3, 40)}, {4: SetsSize(2, 10), 6: SetsSize(1, 0)}, Activity(5, 6, 7))
-    metrics.cluster(Cluster(hosts=9))
+    metrics.sizes({FILTER4: TableSize(3, 40)}, {4: SetsSize(2, 10), 6: SetsSize(1, 0)}, Activity(5, 2, 6, 7))
+    metrics.cluster(Cluster(hosts=9, workload_endpoints=8))
     found = scrape(metrics)
     assert (
         found['hostward_rules{ip_version="4",table="filter"}']
@@ -165,8 +169,21 @@ def test_sizes_are_the_same_under_both_names(metrics):
         found["felix_active_local_endpoints"],
         found["felix_active_local_policies"],
         found["felix_active_local_selectors"],
-    ) == (5, 6, 7)
+    ) == (5 + 2, 6, 7)
+    assert found["hostward_active_endpoints"] == 5
     assert found["felix_cluster_num_hosts"] == 9
+    assert found["felix_cluster_num_workload_endpoints"] == 8
+
+
+def test_workload_interfaces_by_what_becomes_of_them(metrics):
+    assert scrape(metrics)['hostward_workload_interfaces{state="cut-off"}'] == 0
+    metrics.workload_interfaces(active=3, isolated=1, cut_off=2)
+    found = scrape(metrics)
+    assert [found[f'hostward_workload_interfaces{{state="{state}"}}'] for state in ("active", "isolated", "cut-off")] == [
+        3,
+        1,
+        2,
+    ]
 
 
 def test_all_the_other_calls(metrics):

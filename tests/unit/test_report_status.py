@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from hostward.cli.status import command, lines
 from hostward.model.keys import ResourceKey
-from hostward.model.resolved import PolicyLists, ResolvedEndpoint, TierPolicies
+from hostward.model.resolved import PolicyLists, ResolvedEndpoint, ResolvedWorkload, TierPolicies
 from hostward.model.resources import Policy
 from hostward.model.rules import Action
 from hostward.report.agent_lock import AgentLock, AgentRunsError, is_agent_running
@@ -27,8 +27,10 @@ from hostward.report.status import (
     Status,
     StatusError,
     StatusFile,
+    WorkloadStatus,
     interface_status,
     read_status,
+    workload_status,
 )
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -53,6 +55,20 @@ STATUS = Status(
         ),
         InterfaceStatus(name="eth1", endpoint="w1-private", isolated=True),
     ),
+    workloads=(
+        WorkloadStatus(
+            name="cali1",
+            endpoint="shop/w1-k8s-web-eth0",
+            addresses=("10.0.0.5", "2001:db8::5"),
+            hooks=(
+                HookStatus(hook="normal", direction="ingress", policies=("shop/web", "a")),
+                HookStatus(hook="normal", direction="egress", policies=("shop/web",)),
+            ),
+            profiles=("kns.shop", "ksa.shop.default"),
+        ),
+        WorkloadStatus(name="cali2", endpoint="shop/x", isolated=True),
+    ),
+    cut_off=("cali3", "cali4\n"),
     set_aside=(
         SetAside(key="GlobalNetworkPolicy(x)", path="spec.ingress[0].action", reason="\x1b[2Jbad", older_in_force=True),
     ),
@@ -80,6 +96,8 @@ def test_what_is_written_is_read(tmp_path):
     publish(tmp_path)
     read = read_status(str(tmp_path))
     assert read.interfaces == STATUS.interfaces
+    assert read.workloads == STATUS.workloads
+    assert read.cut_off == STATUS.cut_off
     assert read.set_aside == STATUS.set_aside
     assert read.set_aside_count == 1
     assert read.written_at is not None
@@ -150,6 +168,15 @@ def test_text():
         "  profiles            p\n"
         "eth1: host endpoint w1-private (not understood: denies all but failsafe ports)\n"
         "  no policy\n"
+        "cali1: workload endpoint shop/w1-k8s-web-eth0\n"
+        "  addresses           10.0.0.5, 2001:db8::5\n"
+        "  normal     ingress  shop/web, a\n"
+        "  normal     egress   shop/web\n"
+        "  profiles            kns.shop, ksa.shop.default\n"
+        "cali2: workload endpoint shop/x (not understood: cut off)\n"
+        "  no policy\n"
+        "cali3: no workload endpoint: cut off\n"
+        "cali4\\n: no workload endpoint: cut off\n"
         "\n"
         "Not understood (1):\n"
         "  GlobalNetworkPolicy(x): spec.ingress[0].action: \\x1b[2Jbad (its last understood version stays in force)"
@@ -167,6 +194,9 @@ def test_command_beside_a_running_agent(tmp_path):
     assert document["running"] is True
     assert document["appliedRevision"] == 8
     assert document["interfaces"][0]["hooks"][1] == {"hook": "normal", "direction": "ingress", "policies": ["a", "b"]}
+    assert document["workloads"][0]["addresses"] == ["10.0.0.5", "2001:db8::5"]
+    assert [workload["isolated"] for workload in document["workloads"]] == [False, True]
+    assert document["cutOff"] == ["cali3", "cali4\n"]
     assert document["setAside"][0]["olderInForce"] is True
     lock.release()
 
@@ -241,4 +271,27 @@ def test_interface_status_from_what_was_resolved():
             HookStatus(hook="normal", direction="egress", policies=("b",)),
         ),
         profiles=("p",),
+    )
+
+
+def test_workload_status_from_what_was_resolved():
+    everywhere = ResourceKey("GlobalNetworkPolicy", "", "default.a")
+    here, other = ResourceKey("NetworkPolicy", "shop", "default.a"), ResourceKey("NetworkPolicy", "shop", "knp.default.b")
+    tiers = (
+        TierPolicies("t", Action.PASS, ingress=(everywhere,)),
+        TierPolicies("default", Action.DENY, ingress=(here, other), egress=(here,)),
+    )
+    policies = {key: Policy(key, "a", "t", None, "all()", ingress=True, egress=False) for key in (everywhere, here)}
+    endpoint = ResolvedWorkload("cali1", "shop/w", ("10.0.0.5",), tiers, ("kns.shop",), ("10.9.0.0/16",), isolated=True)
+    assert workload_status("cali1", endpoint, policies) == WorkloadStatus(
+        name="cali1",
+        endpoint="shop/w",
+        addresses=("10.0.0.5",),
+        isolated=True,
+        hooks=(
+            # A name alone would not tell a global policy from one in a namespace.
+            HookStatus(hook="normal", direction="ingress", policies=("a", "shop/a", "shop/knp.default.b")),
+            HookStatus(hook="normal", direction="egress", policies=("shop/a",)),
+        ),
+        profiles=("kns.shop",),
     )

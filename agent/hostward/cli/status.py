@@ -11,7 +11,7 @@ import msgspec
 
 from hostward.cli.agent import local
 from hostward.report.agent_lock import is_agent_running
-from hostward.report.status import InterfaceStatus, Status, StatusError, read_status
+from hostward.report.status import InterfaceStatus, Status, StatusError, WorkloadStatus, read_status
 
 
 @click.command(name="status", help="Say what the agent of this host does.")
@@ -67,7 +67,16 @@ def lines(status: Status, now: datetime, *, running: bool) -> Iterator[str]:
     if not status.interfaces:
         yield "No interface of this host is governed by a host endpoint."
     for interface in status.interfaces:
-        yield from _interface(interface)
+        isolated = " (not understood: denies all but failsafe ports)" if interface.isolated else ""
+        yield f"{_clean(interface.name)}: host endpoint {_clean(interface.endpoint)}{isolated}"
+        yield from _policies(interface)
+    for workload in status.workloads:
+        isolated = " (not understood: cut off)" if workload.isolated else ""
+        yield f"{_clean(workload.name)}: workload endpoint {_clean(workload.endpoint)}{isolated}"
+        yield from _list("addresses", workload.addresses)
+        yield from _policies(workload)
+    for name in status.cut_off:
+        yield f"{_clean(name)}: no workload endpoint: cut off"
     if status.set_aside:
         yield ""
         yield f"Not understood ({max(status.set_aside_count, len(status.set_aside))}):"
@@ -79,15 +88,17 @@ def lines(status: Status, now: datetime, *, running: bool) -> Iterator[str]:
             yield f"  and {status.set_aside_count - len(status.set_aside)} more"
 
 
-def _interface(interface: InterfaceStatus) -> Iterator[str]:
-    isolated = " (not understood: denies all but failsafe ports)" if interface.isolated else ""
-    yield f"{_clean(interface.name)}: host endpoint {_clean(interface.endpoint)}{isolated}"
+def _policies(interface: InterfaceStatus | WorkloadStatus) -> Iterator[str]:
     for hook in interface.hooks:
         yield f"  {hook.hook:<10} {hook.direction:<8} {', '.join(map(_clean, hook.policies))}"
     if not interface.hooks:
         yield "  no policy"
-    if interface.profiles:
-        yield f"  {'profiles':<10} {'':<8} {', '.join(map(_clean, interface.profiles))}"
+    yield from _list("profiles", interface.profiles)
+
+
+def _list(title: str, items: tuple[str, ...]) -> Iterator[str]:
+    if items:
+        yield f"  {title:<10} {'':<8} {', '.join(map(_clean, items))}"
 
 
 def _clean(text: str) -> str:

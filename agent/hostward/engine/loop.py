@@ -86,7 +86,7 @@ class Loop:
         """Rounds until `stop` is set. Only a bug ends it otherwise."""
         while not stop.is_set():
             self._round()
-            self._teller.beat(self._mailbox, self._intake)
+            self._teller.beat(self._mailbox, self._intake, self._links or (), scope_of(self._settings))
 
     def _round(self) -> None:
         """One batch, or one look at what became of the last."""

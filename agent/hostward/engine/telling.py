@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 import hostward
 from hostward.dataplane.kernel import KernelError
 from hostward.engine.applier import Outcome
+from hostward.engine.cut_off import CutOff
 from hostward.engine.intake import Intake
 from hostward.engine.mailbox import Batch, Mailbox
 from hostward.model import keys
 from hostward.model.keys import ResourceKey
-from hostward.model.resolved import ANY_INTERFACE, Resolved
+from hostward.model.resolved import ANY_INTERFACE, Resolved, Scope
 from hostward.model.resources import Policy, Resource
 from hostward.model.settings import Settings, differences
 from hostward.render.ruleset import FAMILIES, TABLES, Family, Ruleset, TableId
@@ -24,7 +25,7 @@ from hostward.report.health import HealthBoard
 from hostward.report.logs import configure, get_logger
 from hostward.report.metrics import Metrics
 from hostward.report.sizes import Activity, Cluster, SetsSize, TableSize
-from hostward.report.status import Status, StatusFile, interface_status
+from hostward.report.status import Status, StatusFile, interface_status, shown_name, workload_status
 
 log = get_logger()
 ENGINE, DATASTORE, KERNEL = "Engine", "Datastore", "Kernel"
@@ -44,6 +45,11 @@ def _some(names: Collection[str]) -> list[str]:
     return [*sorted(names)[:MOST_NAMES], *([f"and {rest} more"] if rest > 0 else [])]
 
 
+def _differing(new: Mapping[str, object], old: Mapping[str, object]) -> set[str]:
+    """The names whose values aren't the same, or aren't there, in both."""
+    return {name for name in new.keys() | old.keys() if new.get(name) != old.get(name)}
+
+
 class Teller:
     """Keeps what was last told, so that a line in the log says what changed."""
 
@@ -57,6 +63,8 @@ class Teller:
         self._counters: Monotonic[CounterKey] = Monotonic()
         self._resolved = Resolved()
         self._interfaces: tuple[status.InterfaceStatus, ...] = ()
+        self._workloads: tuple[status.WorkloadStatus, ...] = ()
+        self._cut_off = CutOff()
         self._warnings: tuple[str, ...] = ()
         self._aside: frozenset[tuple[ResourceKey, str, str, bool]] = frozenset()
         self._set_aside: tuple[status.SetAside, ...] = ()
@@ -92,11 +100,13 @@ class Teller:
             )
         self._metrics.set_aside(Counter(key.kind for key in intake.aside))
         held = Counter(key.kind for key in intake.in_force)
+        self._metrics.objects(held)
         self._metrics.cluster(
             Cluster(
                 hosts=held["Node"],
                 host_endpoints=held["HostEndpoint"],
-                policies=held["GlobalNetworkPolicy"],
+                workload_endpoints=held["WorkloadEndpoint"],
+                policies=held["GlobalNetworkPolicy"] + held["NetworkPolicy"],
                 profiles=held["Profile"],
                 tiers=held["Tier"],
             )
@@ -130,10 +140,10 @@ class Teller:
                 "sets that nothing of ours needs any more stay", sets=_some(outcome.left), why=_some(set(outcome.left.values()))
             )
         if outcome.commits or outcome.set_steps or first:
-            names = {p.name for p in resolved.policies.values() if self._resolved.policies.get(p.key) is not p}
-            names |= {p.name for key, p in self._resolved.policies.items() if key not in resolved.policies}
-            moved = resolved.endpoints.keys() ^ self._resolved.endpoints.keys()
-            moved |= {name for name, e in resolved.endpoints.items() if self._resolved.endpoints.get(name) != e}
+            old = self._resolved
+            names = {shown_name(k, resolved.policies) for k, p in resolved.policies.items() if old.policies.get(k) is not p}
+            names |= {shown_name(k, old.policies) for k in old.policies.keys() - resolved.policies.keys()}
+            moved = _differing(resolved.endpoints, old.endpoints) | _differing(resolved.workloads, old.workloads)
             log.info(
                 "applied",
                 revision=revision,
@@ -155,6 +165,7 @@ class Teller:
         policies: Mapping[ResourceKey, Policy] = resolved.policies
         self._resolved = resolved
         self._interfaces = tuple(interface_status(n, e, policies) for n, e in sorted(resolved.endpoints.items()))
+        self._workloads = tuple(workload_status(n, e, policies) for n, e in sorted(resolved.workloads.items()))
         self._warnings = tuple(
             f"untracked policy {policy.name} does not apply to the * endpoint"
             for policy in (policies.values() if ANY_INTERFACE in resolved.endpoints else ())
@@ -237,12 +248,14 @@ class Teller:
         for family in FAMILIES:
             mine = [held for held in desired.sets.values() if held.family == family]
             sets[family] = SetsSize(len(mine), sum(len(held.members) for held in mine))
-        self._metrics.sizes(tables, sets, Activity(len(resolved.endpoints), len(resolved.policies), len(resolved.sets)))
+        activity = Activity(len(resolved.endpoints), len(resolved.workloads), len(resolved.policies), len(resolved.sets))
+        self._metrics.sizes(tables, sets, activity)
 
     # --- every round ---------------------------------------------------------------------------------------------------
-    def beat(self, mailbox: Mailbox, intake: Intake) -> None:
-        """The engine is alive; says how the datastore does, and what the status is now."""
+    def beat(self, mailbox: Mailbox, intake: Intake, links: Collection[str], scope: Scope) -> None:
+        """The engine is alive; says how the datastore does, and what the status is now. `links` are the host's interfaces."""
         self._health.report(ENGINE)
+        self._report_workloads(links, scope)
         self._report_datastore(mailbox, intake)
         contact = None
         if mailbox.contact_at is not None:
@@ -251,6 +264,15 @@ class Teller:
         self._file.publish(
             self._now(intake, status.DatastoreStatus(state=state, last_contact=contact, detail=mailbox.trouble or ""))
         )
+
+    def _report_workloads(self, links: Collection[str], scope: Scope) -> None:
+        """Before anything was applied, nothing is known of what is cut off."""
+        known = links if self._applied_revision else ()
+        guarded = self._resolved.workloads
+        if new := self._cut_off.follow(known, scope, guarded, self._clock()):
+            log.warning("workload interfaces without an endpoint are cut off", interfaces=_some(new))
+        isolated = sum(workload.isolated for workload in guarded.values())
+        self._metrics.workload_interfaces(active=len(guarded) - isolated, isolated=isolated, cut_off=len(self._cut_off.names))
 
     def _report_datastore(self, mailbox: Mailbox, intake: Intake) -> None:
         known = mailbox.contact_at is not None
@@ -284,6 +306,8 @@ class Teller:
             datastore=datastore,
             frozen=() if intake.frozen is None else (intake.frozen,),
             interfaces=self._interfaces,
+            workloads=self._workloads,
+            cut_off=self._cut_off.names,
             set_aside=self._set_aside,
             set_aside_count=len(self._aside),
             warnings=self._warnings,

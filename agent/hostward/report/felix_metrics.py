@@ -105,7 +105,9 @@ class FelixMetrics:
 
     def sizes(self, tables: Mapping[TableId, TableSize], sets: Mapping[Family, SetsSize], activity: Activity) -> None:
         """What is in the kernel and in force."""
-        self._sizes = _Sizes(dict(tables), dict(sets), activity.endpoints, activity.policies, activity.sets)
+        self._sizes = _Sizes(
+            dict(tables), dict(sets), activity.endpoints + activity.workloads, activity.policies, activity.sets
+        )
 
     # --- told by the dataplane's callers -------------------------------------------------------------------------------
     def restored(self, table: TableId, lines: int, seconds: float | None = None, *, ok: bool = True) -> None:
@@ -148,7 +150,7 @@ class FelixMetrics:
         for name, value, text in (
             ("active_local_endpoints", sizes.endpoints, "Endpoints on this host."),
             ("active_local_policies", sizes.policies, "Policies that match an endpoint on this host."),
-            ("active_local_selectors", sizes.selectors, "Selector and named-port sets in use."),
+            ("active_local_selectors", sizes.selectors, "Sets of selectors, named ports and services in use."),
             ("active_local_tags", 0, "Tags in use; tags are no longer part of the data model."),
             ("cluster_num_hosts", cluster.hosts, "Hosts in the cluster."),
             ("cluster_num_host_endpoints", cluster.host_endpoints, "Host endpoints in the cluster."),

@@ -71,6 +71,7 @@ class Metrics:
         self._repairs = counter(
             "repairs", "Tables and sets that others changed and the agent put right.", "table", "ip_version"
         )
+        self._objects = gauge("objects", "Stored objects that the agent goes by, or of staged kinds knows of.", "kind")
         self._set_aside = gauge("objects_set_aside", "Stored objects that are not wholly understood.", "kind")
         age = gauge("datastore_contact_age_seconds", "Time since the datastore last confirmed that nothing newer was missed.")
         age.set_function(lambda: self._clock() - self._contact)
@@ -84,12 +85,18 @@ class Metrics:
         self._check_seconds = histogram("drift_check_seconds", "Time that one check for tampering took.", _CHECK_BUCKETS)
         self._lock_wait = histogram("lock_wait_seconds", "Time waited for the xtables lock.", _LOCK_BUCKETS)
         self._endpoints = gauge("active_endpoints", "Interfaces that a host endpoint governs.")
+        self._workloads = gauge(
+            "workload_interfaces",
+            "Workload interfaces: judged by an endpoint, cut off as it is not understood, cut off as there is none.",
+            "state",
+        )
         self._policies = gauge("active_policies", "Policies in force on this host.")
-        self._active_sets = gauge("active_sets", "Selector and named-port sets in use on this host.")
+        self._active_sets = gauge("active_sets", "Sets of selectors, named ports and services in use on this host.")
         build = gauge("build_info", "1, with the versions that run.", "version", "python")
         build.labels(version, platform.python_version()).set(1)
 
         self._seen_kinds: set[str] = set()
+        self._seen_objects: set[str] = set()
         self._seen_reasons: set[str] = set()
         self._is_first_apply = True
         self.felix = FelixMetrics(node, clock, lambda: self._log_counts()[:2])
@@ -107,6 +114,7 @@ class Metrics:
             for table in (*TABLES, "sets"):
                 self._repairs.labels(table, str(family))
         self.datastore("waiting")
+        self.workload_interfaces(active=0, isolated=0, cut_off=0)
 
     def text(self) -> bytes:
         """All series in Prometheus's text format 0.0.4 (OpenMetrics would forbid Felix's names, `observability.md` 5.2)."""
@@ -141,6 +149,12 @@ class Metrics:
         self._seen_kinds.update(kinds)
         for kind in self._seen_kinds:
             self._set_aside.labels(kind).set(kinds.get(kind, 0))
+
+    def objects(self, kinds: Mapping[str, int]) -> None:
+        """How many objects of each kind the agent goes by now."""
+        self._seen_objects.update(kinds)
+        for kind in self._seen_objects:
+            self._objects.labels(kind).set(kinds.get(kind, 0))
 
     def cluster(self, cluster: Cluster) -> None:
         """How many objects the datastore holds now."""
@@ -184,6 +198,11 @@ class Metrics:
         self._active_sets.set(activity.sets)
         self.felix.sizes(tables, sets, activity)
 
+    def workload_interfaces(self, *, active: int, isolated: int, cut_off: int) -> None:
+        """How many interfaces have an endpoint that is understood, one that isn't, and, of those that exist, none."""
+        for state, count in (("active", active), ("isolated", isolated), ("cut-off", cut_off)):
+            self._workloads.labels(state).set(count)
+
     def repaired(self, table: TableId, count: int = 1) -> None:
         """Tampering with a table was put right."""
         self._repairs.labels(table.name, str(table.family)).inc(count)
@@ -217,7 +236,9 @@ class _FromOutside:
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
         """The families, with their present values."""
         labels = ("interface", "direction", "reason")
-        dropped = CounterMetricFamily("hostward_dropped_packets", "Packets dropped by host endpoints.", labels=labels)
+        dropped = CounterMetricFamily(
+            "hostward_dropped_packets", "Packets dropped by host and workload endpoints.", labels=labels
+        )
         for drop, packets in sorted(self._metrics._drops.items()):
             dropped.add_metric(drop, packets)
         yield dropped

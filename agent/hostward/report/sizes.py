@@ -27,9 +27,10 @@ class SetsSize:
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What is in force on this host: governed interfaces, policies of theirs, selector and named-port sets."""
+    """What is in force on this host: interfaces with host endpoints and with workload endpoints, their policies, and sets."""
 
     endpoints: int = 0
+    workloads: int = 0
     policies: int = 0
     sets: int = 0
 

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from hostward.model.keys import ResourceKey
-from hostward.model.resolved import PolicyLists, ResolvedEndpoint, TierPolicies
+from hostward.model.resolved import PolicyLists, ResolvedEndpoint, ResolvedWorkload, TierPolicies
 from hostward.model.resources import Policy
 from hostward.report.logs import get_logger
 
@@ -42,6 +42,17 @@ class InterfaceStatus(msgspec.Struct, frozen=True, rename="camel", kw_only=True)
     profiles: tuple[str, ...] = ()
 
 
+class WorkloadStatus(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """An interface and the workload endpoint behind it. `isolated`: nothing may pass, as it isn't understood (D4)."""
+
+    name: str
+    endpoint: str
+    addresses: tuple[str, ...] = ()
+    isolated: bool = False
+    hooks: tuple[HookStatus, ...] = ()
+    profiles: tuple[str, ...] = ()
+
+
 class SetAside(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """A stored object, or a part of one, that isn't understood. `older_in_force`: its last understood version is (D4)."""
 
@@ -60,7 +71,10 @@ class DatastoreStatus(msgspec.Struct, frozen=True, rename="camel", kw_only=True)
 
 
 class Status(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """Everything that `hostward status` shows. Times are UTC. `frozen`: why the kernel state is kept as it is (D12)."""
+    """Everything that `hostward status` shows. Times are UTC. `frozen`: why the kernel state is kept as it is (D12).
+
+    `cut_off`: workload interfaces that exist without an endpoint.
+    """
 
     node: str
     pid: int
@@ -72,6 +86,8 @@ class Status(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     datastore: DatastoreStatus = DatastoreStatus()
     frozen: tuple[str, ...] = ()
     interfaces: tuple[InterfaceStatus, ...] = ()
+    workloads: tuple[WorkloadStatus, ...] = ()
+    cut_off: tuple[str, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
     set_aside_count: int = 0
     warnings: tuple[str, ...] = ()
@@ -81,27 +97,45 @@ class StatusError(Exception):
     """The status can't be read; the text is for the operator."""
 
 
+def shown_name(key: ResourceKey, policies: Mapping[ResourceKey, Policy]) -> str:
+    """A policy by the name that users know; one in a namespace as `namespace/name`."""
+    name = policies[key].name if key in policies else key.name
+    return f"{key.namespace}/{name}" if key.namespace else name
+
+
+def _hooks(lists: Mapping[str, tuple[TierPolicies, ...]], policies: Mapping[ResourceKey, Policy]) -> tuple[HookStatus, ...]:
+    """The hooks and directions that have policies."""
+    found = []
+    for hook, tiers in lists.items():
+        for direction in ("ingress", "egress"):
+            keys = (key for tier in tiers for key in (tier.ingress if direction == "ingress" else tier.egress))
+            if names := tuple(shown_name(key, policies) for key in keys):
+                found.append(HookStatus(hook=hook, direction=direction, policies=names))
+    return tuple(found)
+
+
 def interface_status(name: str, endpoint: ResolvedEndpoint, policies: Mapping[ResourceKey, Policy]) -> InterfaceStatus:
     """The status of an interface from what calculation resolved; `policies` give the names that users know."""
-
-    def named(tiers: tuple[TierPolicies, ...], direction: str) -> tuple[str, ...]:
-        keys = (key for tier in tiers for key in (tier.ingress if direction == "ingress" else tier.egress))
-        return tuple(policies[key].name if key in policies else key.name for key in keys)
-
-    lists: PolicyLists = endpoint.policies
-    hooks = (
-        HookStatus(hook=hook, direction=direction, policies=names)
-        for hook, tiers in (
-            ("untracked", lists.untracked),
-            ("preDNAT", lists.pre_dnat),
-            ("normal", lists.normal),
-            ("forward", lists.forward),
-        )
-        for direction in ("ingress", "egress")
-        if (names := named(tiers, direction))
-    )
+    of: PolicyLists = endpoint.policies
+    lists = {"untracked": of.untracked, "preDNAT": of.pre_dnat, "normal": of.normal, "forward": of.forward}
     return InterfaceStatus(
-        name=name, endpoint=endpoint.endpoint, isolated=endpoint.isolated, hooks=tuple(hooks), profiles=endpoint.profiles
+        name=name,
+        endpoint=endpoint.endpoint,
+        isolated=endpoint.isolated,
+        hooks=_hooks(lists, policies),
+        profiles=endpoint.profiles,
+    )
+
+
+def workload_status(name: str, endpoint: ResolvedWorkload, policies: Mapping[ResourceKey, Policy]) -> WorkloadStatus:
+    """The same of a workload's interface."""
+    return WorkloadStatus(
+        name=name,
+        endpoint=endpoint.endpoint,
+        addresses=endpoint.addresses,
+        isolated=endpoint.isolated,
+        hooks=_hooks({"normal": endpoint.tiers}, policies),
+        profiles=endpoint.profiles,
     )
 
 
