@@ -39,7 +39,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """What the next `times` requests with this verb get instead of an answer."""
+    """What the next `times` requests with this verb, or this path, get instead of an answer."""
 
     verb: str
     times: int
@@ -166,12 +166,12 @@ class FakeApi:
 
     # --- faults
     def fail(self, verb: str, code: int, *, times: int = 1, retry_after: str | None = None, message: str = "") -> None:
-        """The next requests with this verb (`any`: all) get this status."""
+        """The next requests with this verb, or this path, (`any`: all) get this status."""
         headers = {"Retry-After": retry_after} if retry_after else {}
         self.faults.append(Fault(verb, times, status=code, message=message or f"injected {code}", headers=headers))
 
     def answer(self, verb: str, body: bytes, *, times: int = 1) -> None:
-        """The next requests with this verb get 200 and this."""
+        """The next requests with this verb, or this path, get 200 and this."""
         self.faults.append(Fault(verb, times, body=body))
 
     def stall(self, verb: str, *, times: int = 1) -> None:
@@ -182,7 +182,7 @@ class FakeApi:
         """What this request gets instead of an answer."""
         with self._lock:
             for fault in self.faults:
-                if fault.times and fault.verb in {request.verb, "any"}:
+                if fault.times and fault.verb in {request.verb, request.path, "any"}:
                     fault.times -= 1
                     return fault
         return None
