@@ -163,6 +163,13 @@ def test_untracked_policy_and_pods(matrix: Matrix) -> None:
     matrix.judge([*GUARDED, allow, closed], {"to-workload udp 80": False, "to-second udp 80": True}, pods=PODS)
 
 
+@pytest.mark.parametrize("kind", [{"preDNAT": True}, {"doNotTrack": True, "egress": [rule("Deny", "TCP", [80])]}])
+def test_policy_before_nat_or_tracking_means_nothing_to_a_pod_that_it_selects(matrix: Matrix, kind: dict[str, Any]) -> None:
+    """M-33: it judges at the host's interface, for which it is meant, and nowhere else."""
+    early = policy("early", selector="all()", ingress=[rule("Deny", "TCP", [80, 30081])], **kind)
+    matrix.judge([endpoint("eth1"), early], shut(IN), pods=PODS)
+
+
 def test_a_guarded_interface_does_not_judge_what_its_pods_say_to_the_host(matrix: Matrix) -> None:
     """H-19, H-52: an endpoint that names a pod's interface governs nothing."""
     named = endpoint("cali1")
