@@ -305,6 +305,10 @@ def test_bad_rules(rule, bad):
         (doc("NetworkPolicy",
              {"egress": [{"action": "Allow", "protocol": "TCP", "destination": {"services": {"name": "a"}, "ports": [80]}}]}),
          ["spec.egress[0].destination.ports"]),
+        (doc("NetworkPolicy", {"ingress": [{"action": "Allow", "source": {"services": {"name": "a"}, "serviceAccounts": {}}}]}),
+         ["spec.ingress[0].source.serviceAccounts"]),
+        (doc("Profile", {"ingress": [{"action": "Allow", "source": {"services": {"name": "a", "namespace": "b"}}}]}),
+         ["spec.ingress[0].source.services"]),
         (gnp({"egress": [{"action": "Allow", "destination": {"services": {"name": "a"}}}]}),
          ["spec.egress[0].destination.services.namespace"]),
         (doc("NetworkPolicy", {"egress": [{"action": "Allow", "source": {"services": {"name": "a"}}}]}),
@@ -395,6 +399,11 @@ ENTITY = st.fixed_dictionaries(
         ),
     },
 )
+SERVICE = st.fixed_dictionaries(
+    {"services": st.fixed_dictionaries({"name": st.just("s")}, optional={"namespace": st.just("n")})},
+    optional={"ports": st.lists(PORT, max_size=1), "nets": st.lists(NET4, max_size=1), "serviceAccounts": st.just({})},
+)
+SIDE = ENTITY | ENTITY | SERVICE
 ICMP = st.fixed_dictionaries({}, optional={"type": st.sampled_from([0, 8, 254]), "code": st.sampled_from([0, 255])})
 PROTOCOL = st.sampled_from(["TCP", "UDP", "ICMP", "ICMPv6", "SCTP", "UDPLite", 6, 1, 58, "112", 255])
 RULE = st.fixed_dictionaries(
@@ -405,8 +414,8 @@ RULE = st.fixed_dictionaries(
         "ipVersion": st.sampled_from([4, 6]),
         "icmp": ICMP,
         "notICMP": ICMP,
-        "source": ENTITY,
-        "destination": ENTITY,
+        "source": SIDE,
+        "destination": SIDE,
     },
 )
 POLICY = st.fixed_dictionaries(
@@ -430,6 +439,61 @@ POLICY = st.fixed_dictionaries(
 @settings(max_examples=400, deadline=None)
 def test_every_policy_that_passes_is_understood(spec):
     document = gnp(spec)
+    if not problems(document):
+        judge(document)
+
+
+NETWORK_POLICY = st.fixed_dictionaries(
+    {},
+    optional={
+        "ingress": st.lists(RULE, max_size=2),
+        "egress": st.lists(RULE, max_size=2),
+        "types": st.lists(st.sampled_from(["Ingress", "Egress"]), unique=True),
+        "selector": SELECTOR,
+        "serviceAccountSelector": SELECTOR,
+        "tier": st.sampled_from(["", "default", "mine"]),
+    },
+)
+
+
+@given(NETWORK_POLICY)
+@settings(max_examples=400, deadline=None)
+def test_every_policy_in_a_namespace_that_passes_is_understood(spec):
+    document = doc("NetworkPolicy", spec, namespace="shop")
+    if not problems(document):
+        judge(document)
+
+
+ADDRESS = st.sampled_from(["10.0.0.1/32", "10.0.0.1", "2001:db8::1/128", "2001:DB8:0::1/128", "10.0.0.0/24", "10.0.0.1/032"])
+WORKLOAD_PORT = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": st.sampled_from(["http", "", "a-b", "1", "HTTP"]),
+        "protocol": st.sampled_from(["TCP", "UDP", "SCTP", "17", 6, "ICMP", "tcp"]),
+        "port": st.sampled_from([1, 65535, 0, "80"]),
+        "hostPort": st.sampled_from([0, 80]),
+        "hostIP": st.sampled_from(["", "192.0.2.1"]),
+    },
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "ipNetworks": st.lists(ADDRESS, max_size=2),
+            "ports": st.lists(WORKLOAD_PORT, max_size=2),
+            "interfaceName": st.sampled_from(["cali1", "*", "", "a.b-c_d", "sixteen-letters-", "cali:1"]),
+            "profiles": st.lists(st.sampled_from(["kns.shop", "", "A b"]), max_size=2),
+            "serviceAccountName": st.sampled_from(["", "sa"]),
+            "allowSpoofedSourcePrefixes": st.lists(NET4 | NET6 | ADDRESS, max_size=2),
+            "ipNATs": st.none(),
+        },
+    )
+)
+@settings(max_examples=400, deadline=None)
+def test_every_workload_endpoint_that_passes_is_understood(changes):
+    document = workload(**{"ipNATs": None} | changes)
     if not problems(document):
         judge(document)
 

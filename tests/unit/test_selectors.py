@@ -278,6 +278,9 @@ def test_any_text_gives_a_selector_or_an_error(text: str) -> None:
     assert 0 <= refused.position <= len(text)
 
 
+IN_N = 'projectcalico.org/namespace == "n"'
+
+
 # --- namespaces and service accounts ------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("fields", "form"),
@@ -291,6 +294,13 @@ def test_any_text_gives_a_selector_or_an_error(text: str) -> None:
         (("", "", "all()"), "has(projectcalico.org/serviceaccount)"),
         (("has(r)", "has(n)", "has(s)"), "((has(r) && has(pcns.n)) && has(pcsa.s))"),
         (("a == 'all()'", "has(n)"), '(a == "all()" && has(pcns.n))'),
+        # In a namespace (M-14).
+        (("", "", "", "n"), IN_N),
+        ((" ", "", "", "n"), IN_N),
+        (("has(a) || has(b)", "", "", "n"), f"((has(a) || has(b)) && {IN_N})"),
+        (("", "", "has(s) || has(t)", "n"), f"({IN_N} && (has(pcsa.s) || has(pcsa.t)))"),
+        (("has(r)", "", "has(s)", "n"), f"((has(r) && {IN_N}) && has(pcsa.s))"),
+        (("", "", "", "it's"), 'projectcalico.org/namespace == "it\'s"'),
     ],
 )
 def test_policy_selector(fields: tuple[str, ...], form: str) -> None:
@@ -303,7 +313,15 @@ def test_a_policy_selector_is_never_global(fields: tuple[str, ...]) -> None:
         selector_scope.policy_selector(*fields)
 
 
+def test_no_selector_is_in_a_namespace_that_it_cannot_name() -> None:
+    with pytest.raises(SelectorError, match="quotes"):
+        selector_scope.policy_selector("", "", "", "both ' and \"")
+    with pytest.raises(SelectorError, match="quotes"):
+        selector_scope.within("both ' and \"")
+
+
 def test_rule_scopes() -> None:
+    assert canonical(selector_scope.within("n")) == IN_N
     assert selector_scope.rule_namespaces("all()") == "has(projectcalico.org/namespace)"
     assert selector_scope.rule_namespaces(" global( ) ") == "!has(projectcalico.org/namespace)"
     assert selector_scope.rule_namespaces("env == 'p' || all()") == '(pcns.env == "p" || has(projectcalico.org/namespace))'

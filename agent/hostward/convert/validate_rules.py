@@ -157,7 +157,7 @@ def _stand_alone(*names: str) -> Check:
     def check(value: dict[str, Any], path: str, report: Report) -> None:
         if value.get("services"):
             for name in names:
-                if value.get(name):
+                if value.get(name) not in (None, "", []):
                     report(under(path, name), "can't stand beside services")
 
     return check
