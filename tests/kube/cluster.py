@@ -16,9 +16,11 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-from hostward.controller.resources import CONTROLLERS
+import yaml
+
 from hostward.convert import kubernetes as convert
 from tests.e2e import documents as d
 from tests.lab.agent import COMMAND, ROOT, Agent, clean_environment
@@ -30,6 +32,7 @@ from tests.lab.topology import Host, WorkerLab
 NODE = "w1"
 PODS = "10.244.0.0/16"
 TOKEN = "lab-controller-token"
+MANIFEST = Path(__file__).parents[2] / "deploy" / "kube-controller.yaml"
 TCP, UDP = (80, 81, 8080), (53,)
 CELLS = (*(("tcp", port) for port in TCP), *(("udp", port) for port in UDP))
 EVERYTHING = frozenset(CELLS)
@@ -49,31 +52,9 @@ def until(what: str, condition: Callable[[], object], limit: float = 60) -> None
 
 
 def grants() -> list[Document]:
-    """Leave to list and watch what the controller watches, and nothing else."""
-    watched = [resource for resources in CONTROLLERS.values() for resource in resources]
-    group = {"apiGroup": "rbac.authorization.k8s.io"}
-    rules = [
-        {"apiGroups": [_group(path)], "resources": [resource.plural], "verbs": ["list", "watch"]}
-        for resource in watched
-        for path in (resource.path, *resource.older)
-    ]
-    api, meta = {"apiVersion": "rbac.authorization.k8s.io/v1"}, {"metadata": {"name": "hostward-kube-controller"}}
-    return [
-        {**api, "kind": "ClusterRole", **meta, "rules": rules},
-        {
-            **api,
-            "kind": "ClusterRoleBinding",
-            **meta,
-            "roleRef": {**group, "kind": "ClusterRole", "name": meta["metadata"]["name"]},
-            "subjects": [{**group, "kind": "User", "name": ACCOUNT}],
-        },
-    ]
-
-
-def _group(path: str) -> str:
-    """The API group of a path: "" of /api/v1."""
-    parts = path.split("/")
-    return parts[2] if parts[1] == "apis" else ""
+    """The controller's service account, and what its manifest lets it do at the API server."""
+    documents = yaml.safe_load_all(MANIFEST.read_text(encoding="utf-8"))
+    return [document for document in documents if document["kind"] in {"ServiceAccount", "ClusterRole", "ClusterRoleBinding"}]
 
 
 class Pod:
