@@ -246,16 +246,14 @@ def test_pauses_grow_and_end() -> None:
     retries = Retries(lambda: now[0], lambda _, high: high)
     item = Item("Node", "", "a")
     assert retries.pause(5.0) == 5.0
-    assert retries.failed(item, at_once=True)
-    assert retries.due() == {item}
     pauses = []
-    for _ in range(9):
-        assert not retries.failed(item, at_once=True)
+    for number in range(9):
+        assert retries.failed(item) == (number == 0)
         assert not retries.due()
         pauses.append(retries.pause(1000.0))
         now[0] += pauses[-1]
         assert retries.due() == {item}
-    assert pauses == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0, 60.0]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
     retries.succeeded(item)
     assert not retries
     assert not retries.due()

@@ -34,10 +34,7 @@ class Pending(Generic[K, V]):
 
     def change(self, key: K, value: V | None) -> None:
         """One key as it is now."""
-        if value is None and self.whole:
-            self.values.pop(key, None)
-        else:
-            self.values[key] = value
+        self.values[key] = value
 
     def present(self) -> dict[K, V]:
         """The values that are there."""

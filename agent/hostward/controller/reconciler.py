@@ -23,7 +23,6 @@ from hostward.datastore.etcd.errors import EtcdError, Trouble
 from hostward.datastore.etcd.lease import Leadership
 from hostward.datastore.store import (
     AlreadyExistsError,
-    BrokenError,
     ConflictError,
     FencedError,
     NotFoundError,
@@ -136,10 +135,9 @@ class Reconciler:
             self._teller.fenced(str(error))
             return False
         except (ConflictError, NotFoundError, AlreadyExistsError) as error:
+            # What is there now comes by the feed, in order, and is decided about then: a read of our own could overtake it.
             self._teller.conflict(write, str(error))
-            self._retries.failed(item, at_once=True)
-            failed.add(item)
-            return self._reread(write)
+            return True
         except StoreError as error:
             first = self._retries.failed(item)
             failed.add(item)
@@ -158,21 +156,6 @@ class Reconciler:
         if write.revision is None:
             return self._store.create(write.key, write.document)
         return self._store.update(write.key, _complete(write.document), write.revision)
-
-    def _reread(self, write: Write) -> bool:
-        """Somebody else was faster: what is there now decides."""
-        stored: Stored | None
-        try:
-            found = self._store.get(write.key)
-            stored = Stored(found.document, found.revision)
-        except NotFoundError:
-            stored = None
-        except BrokenError as error:
-            stored = Stored(None, error.revision)
-        except StoreError as error:
-            return not self._is_outage(error)
-        self._dirty |= self._facts.change_stored(write.key, stored)
-        return True
 
     def _is_outage(self, error: StoreError) -> bool:
         """Whether etcd can't be reached at all: then everything waits together, not each object for itself."""

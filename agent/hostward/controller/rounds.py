@@ -61,10 +61,10 @@ class Retries:
     def __len__(self) -> int:
         return len(self._failed)
 
-    def failed(self, item: Item, *, at_once: bool = False) -> bool:
-        """One more failure; True for the first in a row. `at_once`: the first one is tried again without a pause."""
+    def failed(self, item: Item) -> bool:
+        """One more failure; True for the first in a row."""
         tries = self._failed[item].tries if item in self._failed else 0
-        pause = 0.0 if at_once and not tries else self._uniform(0.0, min(LAST, FIRST * 2.0 ** min(tries, 10)))
+        pause = self._uniform(0.0, min(LAST, FIRST * 2.0 ** min(tries, 10)))
         self._failed[item] = _Failed(tries + 1, self._now() + pause)
         return not tries
 
