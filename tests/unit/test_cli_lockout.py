@@ -17,7 +17,7 @@ DENY_NODE_PORTS = {"action": "Deny", "protocol": "TCP", "destination": {"ports":
 
 
 def key_of(document):
-    return ResourceKey(document["kind"], "", document["metadata"]["name"])
+    return ResourceKey(document["kind"], document["metadata"].get("namespace", ""), document["metadata"]["name"])
 
 
 def gnp(name, *ingress, **spec):
@@ -98,6 +98,19 @@ def test_the_pages_recipe_on_an_etcd_at_a_node_port(store):
     assert len(said(store, recipe)) == 1
     store.served = (("192.0.2.1", 2379),)
     assert said(store, recipe) == []
+
+
+def test_policies_in_namespaces_neither_open_nor_close_a_host(store):
+    label = {"role": "m", "projectcalico.org/namespace": "shop"}
+    endpoint = ENDPOINT | {"metadata": {"name": "m", "labels": label}}
+    here = {"ingress": [{"action": "Allow"}], "order": 1}, {"ingress": [{"action": "Deny"}], "order": 1}
+    allow, deny = (doc("NetworkPolicy", spec, name, namespace="shop") for spec, name in zip(here, "xy", strict=True))
+    put(store, allow, deny)
+    assert said(store, allow, deny) == []
+    assert said(store, endpoint)
+    assert said(store, endpoint, gnp("a", ALLOW_ETCD, order=2)) == []
+    put(store, endpoint, gnp("a", ALLOW_ETCD, order=2))
+    assert said(store, deleted=[allow, deny]) == []
 
 
 def test_tiers_profiles_and_old_names(store):

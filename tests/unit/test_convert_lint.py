@@ -23,6 +23,11 @@ def gnp(name="a", **spec):
     return doc("GlobalNetworkPolicy", spec, name)
 
 
+def np(name="a", **spec):
+    return doc("NetworkPolicy", spec, name, namespace="shop")
+
+
+IN_SHOP = {"role": "a", "projectcalico.org/namespace": "shop"}
 ALLOW, DENY, LOG = {"action": "Allow"}, {"action": "Deny"}, {"action": "Log"}
 TCP80 = {"protocol": "TCP", "destination": {"ports": [80]}}
 UNTRACKED = {"doNotTrack": True, "applyOnForward": True}
@@ -65,6 +70,11 @@ POOL = doc("IPPool", {"cidr": "172.30.0.0/16"}, "p")
         ([ENDPOINT, gnp(selector="role == 'a'", namespaceSelector="all()")], [(0, "metadata.labels")]),
         ([ENDPOINT | {"spec": ENDPOINT["spec"] | {"profiles": ["x"]}}], []),
         ([doc("StagedGlobalNetworkPolicy", {"selector": "all()"}, "s"), ENDPOINT], [(1, "metadata.labels")]),
+        # A policy in a namespace selects no host, whatever the host's labels claim.
+        ([np(selector="all()", ingress=[ALLOW]), ENDPOINT], [(1, "metadata.labels")]),
+        ([np(selector="role == 'a'"), ENDPOINT | {"metadata": {"name": "h", "labels": IN_SHOP}}], [(1, "metadata.labels")]),
+        ([np(ingress=[ALLOW | {"source": {"services": {"name": "a"}}}, DENY])], []),
+        ([np(ingress=[LOG])], [(0, "spec.ingress")]),
     ],
 )  # fmt: skip
 def test_warnings(documents, expected):

@@ -287,6 +287,7 @@ def test_bad_rules(rule, bad):
         (workload(mac="ee"), ["spec.mac"]),
         (workload(ports=[{"port": 80, "protocol": "TCP"}]), ["spec.ports[0].name"]),
         (workload(ports=[{"port": 80, "protocol": "ICMP", "hostPort": 80}]), ["spec.ports[0].protocol"]),
+        (workload(ports=[{"port": 80, "name": "http"}]), ["spec.ports[0].protocol"]),
         (doc("StagedGlobalNetworkPolicy", {"stagedAction": "Delete", "selector": "all()"}), ["spec.selector"]),
         (doc("StagedGlobalNetworkPolicy", {"stagedAction": "set"}), ["spec.stagedAction"]),
         (doc("StagedKubernetesNetworkPolicy", {"selector": "all()"}, namespace="x"), ["spec.selector"]),
