@@ -23,11 +23,10 @@ RELIST: Final = (540.0, 660.0)  # seconds: a server may hold a watch and never s
 ABSENT_RETRY: Final = (60.0, 90.0)
 FORBIDDEN_EVERY: Final = 60.0  # seconds
 
-_RESUMES: Final = frozenset(
-    {"Cut", "Stalled", "Closed", "Unauthorized", "Forbidden", "TooManyRequests", "BadGateway", "ServiceUnavailable"}
-)
-"""After these a watch goes on where it was. After anything else it must not: the server may have forgotten, or not understand
-our version, or, if it couldn't be reached, come back with an older store: then it would accept our version and stay silent."""
+_RESUMES: Final = frozenset({"Unauthorized", "Forbidden", "TooManyRequests"})
+"""After these a watch goes on where it was: the same server said no. After anything else it must not: the server may have
+forgotten, or not understand our version, or have gone away and come back with an older store. It would accept our version then,
+as one from the future, and stay silent."""
 
 
 class Reflector:
