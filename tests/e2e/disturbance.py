@@ -52,7 +52,7 @@ class Disturbance:
         doomed = set(self.rng.sample(range(changes), kills))
         for number in range(changes):
             self.agent.wait_applied(self.write_and_kill() if number in doomed else self.write())
-        for _ in range(2 * kills):
+        for _ in range(4 * kills):
             if self.midway >= 2:
                 return
             self.agent.wait_applied(self.write_and_kill())

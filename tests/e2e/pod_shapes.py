@@ -1,7 +1,7 @@
 """States of a datastore in which a pod may send and get the same, each time by other means.
 
-Its own labels, those of its namespace and of its peers change with every state, together with the selectors that find them;
-other pods come and go. Knows the cluster's names and nothing of our code.
+Its own labels, those of its namespace and of its peers change with most states, together with the selectors that find them.
+Other pods come and go, also by themselves. Knows the cluster's names and nothing of our code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from tests.e2e.disturbance import State
 # Ports: of the outside and of the neighbour to the pod, and of the pod to the outside.
 GETS, NEVER_GETS = (7001, 7011), (7002, 7012)
 SENDS, NEVER_SENDS = (7003,), (7004,)
-MEANS = ("namespaced", "global", "peers", "gate", "port-lists", "every-interface", "preDNAT")
+UNWELCOME = 7021  # of the guest to the pod: denied by what the guest is labelled, or because nobody knows the guest
+MEANS = ("namespaced", "global", "peers", "gate", "port-lists", "every-interface", "preDNAT", "preDNAT")
 
 
 def rule(action: str, *ports: int | str, **source: str) -> c.Document:
@@ -25,16 +26,31 @@ def rule(action: str, *ports: int | str, **source: str) -> c.Document:
 
 
 class PodShapes:
-    """Draws states for the pod `web` and its neighbour `client`, both in the namespace red. `log` has the means of each."""
+    """Draws states for the pod `web`, its neighbour `client` and a `guest`, all in the namespace red.
 
-    def __init__(self, seed: int, web: c.Pod, client: c.Pod) -> None:
+    `log` has the means of each.
+    """
+
+    def __init__(self, seed: int, web: c.Pod, client: c.Pod, guest: c.Pod) -> None:
         self.rng = random.Random(seed)
-        self.web, self.client = web, client
+        self.web, self.client, self.guest = web, client, guest
         self.number = 0
+        self.state: dict[str, c.Document] = {}
         self.log: list[tuple[str, str]] = []
 
     def draw(self) -> State:
         """The next state: keys and documents of everything but ClusterInformation."""
+        if not self.state or self.rng.random() < 0.7:
+            self.state = self._drawn()
+        state = dict(self.state)
+        if self.rng.random() < 0.5:
+            state[self.guest.key] = self.guest.document()
+        for number in self.rng.sample(range(100, 140), self.rng.randrange(20)):
+            other = c.Pod("red", f"other{number}", "one", c.pod_address("one", number), {"guest": "yes"})
+            state[other.key] = other.document()
+        return state
+
+    def _drawn(self) -> dict[str, c.Document]:
         self.number += 1
         drawn = f"no{self.number}"
         gets, sends = self.rng.choice(MEANS), self.rng.choice(MEANS)
@@ -51,9 +67,8 @@ class PodShapes:
         }
         if "preDNAT" in (gets, sends) or self.rng.random() < 0.7:
             state |= c.host_endpoint("one", "*")
-        for number in self.rng.sample(range(100, 140), self.rng.randrange(20)):
-            other = c.Pod("red", f"other{number}", "one", c.pod_address("one", number), labels)
-            state[other.key] = other.document()
+        guests = d.to_ports("Deny", [UNWELCOME], selector="guest == 'yes'", namespaceSelector="all()")
+        state |= _in_tier("gate", c.global_policy("guests", "app == 'web'", order=1, ingress=[guests]))
         state |= self._policies("ingress", gets, drawn, GETS, NEVER_GETS)
         state |= self._policies("egress", sends, drawn, SENDS, NEVER_SENDS)
         return state

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e import cluster as c
 from tests.e2e import documents as d
 from tests.e2e.disturbance import Disturbance, LostError
-from tests.e2e.pod_shapes import GETS, NEVER_GETS, NEVER_SENDS, SENDS, PodShapes
+from tests.e2e.pod_shapes import GETS, NEVER_GETS, NEVER_SENDS, SENDS, UNWELCOME, PodShapes
 from tests.lab.probes import ClassReport, Probe, Stream, StreamClass
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
@@ -226,12 +226,13 @@ def test_a_rule_that_is_not_understood_is_the_only_one(site: Site, where: str) -
 
 # --- nothing leaks -------------------------------------------------------------------------------------------------------
 def streams(site: Site, stack: ExitStack, rate: int) -> dict[str, Stream]:
-    """The outside and a neighbour to the pod, and the pod to the outside; by sender."""
+    """The outside, a neighbour and a guest to the pod, and the pod to the outside; by sender."""
     outside, web, client = site.hosts["outside"], site.host_of(site.web), site.host_of(site.client_pod)
     ways = {
         "outside": (outside, web, site.web.addresses, (GETS[0], NEVER_GETS[0])),
         "client": (client, web, site.web.addresses, (GETS[1], NEVER_GETS[1])),
         "web": (web, outside, c.OUTSIDE, (SENDS[0], NEVER_SENDS[0])),
+        "guest": (site.hosts["red-guest"], web, site.web.addresses, (UNWELCOME,)),
     }
     found = {}
     for name, (sender, receiver, pair, ports) in ways.items():
@@ -262,18 +263,19 @@ CHANGES, KILLS = 60, 8
 def story(seed: int) -> None:
     with ExitStack() as stack:
         site = Site(stack)
+        guest = site.pod("red", "guest", "one", 7, guest="yes")
         site.node.sysctl({"net/netfilter/nf_conntrack_udp_timeout": "5"})
         for name, report in flows(site, 50, during=0.3).items():
             assert report.sent, name
             assert not report.lost, f"{name}: doesn't arrive where nothing guards, so its absence would prove nothing"
-        shapes = PodShapes(seed, site.web, site.client_pod)
+        shapes = PodShapes(seed, site.web, site.client_pod, guest)
         disturbance = Disturbance(site.agent, site.etcd, shapes, seed)
         site.agent.start()
         site.agent.wait_applied(disturbance.write())
         reports = flows(site, 150, disturbance=disturbance)
         refused = site.agent.log_lines("the kernel refused a change, what was in force stays; trying again")
         assert not refused, refused[0]
-    never = [str(port) for port in (*NEVER_GETS, *NEVER_SENDS)]
+    never = [str(port) for port in (*NEVER_GETS, *NEVER_SENDS, UNWELCOME)]
     leaks = {name: sorted(r.arrived)[:10] for name, r in reports.items() if name.split()[-2] in never and r.arrived}
     assert not leaks, f"leaked: {leaks}"
     assert disturbance.midway, "no kill came while a change was under way"
