@@ -13,7 +13,8 @@ import pytest
 
 from tests.e2e import documents as d
 from tests.e2e.conftest import GUARDED, Site
-from tests.e2e.shapes import Shapes, State, difference
+from tests.e2e.disturbance import State, difference
+from tests.e2e.shapes import Shapes
 from tests.lab.agent import Agent
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
