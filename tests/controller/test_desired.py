@@ -224,6 +224,18 @@ def test_a_slice_is_stored_while_a_rule_names_its_service(here: World, version: 
     assert written(here) == ["create KubernetesEndpointSlice(shop/other-abc)", f"delete {SLICE}"]
 
 
+def test_a_policy_that_isnt_understood_any_more_keeps_its_services(here: World) -> None:
+    """Agents keep the version that they understood in force: a Deny in it must not lose its addresses."""
+    here.write(USERS, world.naming("web", "shop"))
+    here.put(world.slice_("web-abc", "web", "10.0.0.1"))
+    here.settle()
+    for broken in (b"{", {"spec": {"types": ["Egress"], "news": 1}}, {"spec": {"egress": [{"action": "Perhaps"}]}}):
+        here.write(USERS, broken)
+        assert written(here) == []
+    here.write(USERS, {"spec": {"types": ["Egress"]}})
+    assert written(here) == [f"delete {SLICE}"]
+
+
 def test_a_slice_that_goes_or_changes_its_service(here: World) -> None:
     here.write(USERS, world.naming("web", "shop"))
     here.put(world.slice_("web-abc", "web", "10.0.0.1"))
@@ -682,5 +694,6 @@ def test_whatever_happens_the_store_becomes_what_both_sides_say(data: st.DataObj
     for kind in here.facts.kinds:
         if here.facts.listed(kind):
             fresh.dirty |= fresh.facts.replace(kind, here.facts._objects[kind])
-    if fresh.facts.node_settings._replace(problems=()) == here.facts.node_settings._replace(problems=()):
+    same_settings = fresh.facts.node_settings._replace(problems=()) == here.facts.node_settings._replace(problems=())
+    if same_settings and fresh.facts._named == here.facts._named:  # what isn't understood any more, only the older one knows
         assert written(fresh) == [], "a process that starts now agrees"

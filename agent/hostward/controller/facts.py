@@ -13,7 +13,7 @@ from hostward.controller.items import Document, Item, Stored
 from hostward.controller.node_settings import UNKNOWN, NodeSettings, read_node_settings
 from hostward.controller.owners import KINDS, TIERS, is_ours, item_of, kubernetes_node_of, node_of
 from hostward.controller.services import Service, service_of, services_in
-from hostward.controller.stored import sound
+from hostward.controller.stored import sound, understood
 from hostward.kube.watching import Name, Object
 from hostward.model.keys import ResourceKey
 
@@ -120,7 +120,7 @@ class Facts:
             return set()
         affected = self._read_settings(stored) if key == CONFIGURATION else set()
         if key.kind in NAMING:
-            affected |= self._name_services(key, services_in(key, document))
+            affected |= self._name_services(key, stored)
         if key.kind in KINDS:
             affected |= self._keep(key, stored)
         return affected
@@ -132,8 +132,11 @@ class Facts:
         changed = before._replace(problems=()) != self.node_settings._replace(problems=())
         return {item for item in self.items() if item.kind == "Node"} if changed else set()
 
-    def _name_services(self, key: ResourceKey, now: frozenset[Service]) -> set[Item]:
+    def _name_services(self, key: ResourceKey, stored: Stored | None) -> set[Item]:
         before = self._naming.pop(key, frozenset())
+        now = services_in(key, stored.document if stored else None)
+        if stored is not None and before - now and not understood(key, stored):
+            now |= before  # an agent that doesn't understand it keeps the rules that it knew in force (design D4)
         if now:
             self._naming[key] = now
         affected: set[Item] = set()

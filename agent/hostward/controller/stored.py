@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from hostward.controller.items import Stored
 from hostward.model import document as json_document
+from hostward.model.decode import decode
 from hostward.model.document import DocumentError
+from hostward.model.keys import ResourceKey
 
 
 def read_stored(raw: bytes, revision: int) -> Stored:
@@ -25,6 +28,11 @@ def sound(stored: Stored) -> Stored:
         return Stored(None, stored.revision)
     texts = [(metadata or {}).get(name) for name in ("labels", "annotations")]
     return stored if all(map(_is_texts, texts)) else Stored(None, stored.revision)
+
+
+def understood(key: ResourceKey, stored: Stored) -> bool:
+    """Whether an agent understands a stored value without reserve."""
+    return stored.document is not None and not decode(key, json.dumps(stored.document).encode()).problems
 
 
 def _is_texts(value: Any) -> bool:
