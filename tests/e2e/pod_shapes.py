@@ -36,16 +36,19 @@ class PodShapes:
         self.web, self.client, self.guest = web, client, guest
         self.number = 0
         self.state: dict[str, c.Document] = {}
+        self.others: list[int] = []
         self.log: list[tuple[str, str]] = []
 
     def draw(self) -> State:
         """The next state: keys and documents of everything but ClusterInformation."""
-        if not self.state or self.rng.random() < 0.7:
+        if not self.state or self.rng.random() < 0.5:
             self.state = self._drawn()
         state = dict(self.state)
         if self.rng.random() < 0.5:
             state[self.guest.key] = self.guest.document()
-        for number in self.rng.sample(range(100, 140), self.rng.randrange(20)):
+        if self.rng.random() < 0.5:  # else the guest comes or goes alone, if anybody
+            self.others = self.rng.sample(range(100, 140), self.rng.randrange(20))
+        for number in self.others:
             other = c.Pod("red", f"other{number}", "one", c.pod_address("one", number), {"guest": "yes"})
             state[other.key] = other.document()
         return state

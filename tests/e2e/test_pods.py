@@ -237,7 +237,8 @@ def streams(site: Site, stack: ExitStack, rate: int) -> dict[str, Stream]:
     found = {}
     for name, (sender, receiver, pair, ports) in ways.items():
         classes = [StreamClass(f"to {port} v{v}", pair[v == 6], port) for port in ports for v in (4, 6)]
-        found[name] = stack.enter_context(Stream(sender, classes, {receiver: ports}, rate=rate))
+        much = rate * 5 if name == "guest" else rate  # what could be leaked of it takes milliseconds
+        found[name] = stack.enter_context(Stream(sender, classes, {receiver: ports}, rate=much))
     return found
 
 
@@ -257,7 +258,7 @@ def flows(site: Site, rate: int, during: float = 0.0, disturbance: Disturbance |
     return reports
 
 
-CHANGES, KILLS = 60, 8
+CHANGES, KILLS = 90, 8
 
 
 def story(seed: int) -> None:
@@ -279,7 +280,7 @@ def story(seed: int) -> None:
     leaks = {name: sorted(r.arrived)[:10] for name, r in reports.items() if name.split()[-2] in never and r.arrived}
     assert not leaks, f"leaked: {leaks}"
     assert disturbance.midway, "no kill came while a change was under way"
-    assert len(set(shapes.log)) > 20, f"too few means were drawn to say anything: {sorted(set(shapes.log))}"
+    assert len(set(shapes.log)) > 15, f"too few means were drawn to say anything: {sorted(set(shapes.log))}"
     losses = {
         name: (len(r.lost), r.sent, r.lost[:10]) for name, r in reports.items() if name.split()[-2] not in never and r.lost
     }
