@@ -12,7 +12,7 @@ from hostward.datastore.connection import Connection, from_environment
 from hostward.datastore.etcd.lease import Fence, Leadership
 from hostward.datastore.etcd.store import EtcdStore
 from hostward.datastore.store import ConflictError, FencedError, NotFoundError
-from hostward.model.keys import ResourceKey
+from hostward.model.keys import ROOT, ResourceKey
 from tests.controller.recorder import until
 from tests.lab.etcd import Etcd
 
@@ -158,3 +158,29 @@ def test_a_server_that_comes_back(etcd: Etcd) -> None:
         until(lambda: one.trouble, "the loss is noticed")
         etcd.start()
         until(lambda: not one.trouble and one.fence(), "it leads again")
+
+
+def test_a_user_with_just_these_rights_leads_and_writes_for_longer_than_its_token_lives() -> None:
+    with Etcd(options=["--auth-token-ttl", "1"]) as guarded:
+        guarded.ctl("user", "add", "root:secret")
+        guarded.ctl("user", "grant-role", "root", "root")
+        guarded.ctl("role", "add", "controller")
+        for prefix in (ROOT, "/hostward/"):
+            guarded.ctl("role", "grant-permission", "controller", "--prefix=true", "readwrite", prefix)
+        guarded.ctl("user", "add", "controller:secret")
+        guarded.ctl("user", "grant-role", "controller", "controller")
+        guarded.ctl("auth", "enable")
+        guarded.user = "controller:secret"
+        with campaigning(guarded, "a", ttl=2) as one:
+            until(leads(one), "a leader")
+            mine = store(guarded, one.fence)
+            revision = mine.create(SET, {"spec": {}})
+            guarded.user = "root:secret"
+            for number in range(3):
+                lease = guarded.ctl("lease", "grant", "2").split()[1].decode()
+                guarded.ctl("put", f"--lease={lease}", "/clock", "x")
+                until(lambda: guarded.get("/clock") is None, "another lease expires")
+                revision = mine.update(SET, {"metadata": {"labels": {"n": str(number)}}}, revision)
+            assert one.terms == 1
+            mine.close()
+        assert guarded.get(KEY) is None, "given back"
