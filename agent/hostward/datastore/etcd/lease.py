@@ -138,19 +138,14 @@ class Leadership:
 
 
 def _keep_alive(client: Client, lease: int, timeout: float) -> int:
-    """Renews a lease; the seconds that it has left, 0 for one that is gone."""
+    """Renews a lease; the seconds that it has left, 0 for one that is gone. etcd asks nobody for a token here."""
     request = etcdrpc.LeaseKeepAliveRequest(ID=lease)
-    for last in (False, True):
-        call = client.leases.LeaseKeepAlive(iter([request]), timeout=math.ceil(timeout), metadata=client.metadata())
-        try:
-            return next(call).TTL
-        except StopIteration:
-            raise EtcdError(Trouble.UNREACHABLE, f"{client.endpoint}: no answer to a keepalive") from None
-        except grpc.RpcError as error:
-            translated = client.translate(error)
-            if translated.trouble is not Trouble.TOKEN or last:
-                raise translated from error
-            client.authenticate()
-        finally:
-            call.cancel()
-    raise AssertionError  # the second time round it returns or raises
+    call = client.leases.LeaseKeepAlive(iter([request]), timeout=math.ceil(timeout), metadata=client.metadata())
+    try:
+        return next(call).TTL
+    except StopIteration:
+        raise EtcdError(Trouble.UNREACHABLE, f"{client.endpoint}: no answer to a keepalive") from None
+    except grpc.RpcError as error:
+        raise client.translate(error) from error
+    finally:
+        call.cancel()
