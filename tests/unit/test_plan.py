@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostward.dataplane.fake import FakeKernel, KilledError
-from hostward.model.resolved import Resolved, ResolvedEndpoint
+from hostward.model.resolved import Resolved, ResolvedEndpoint, ResolvedWorkload
 from hostward.render.evaluate import Packet
 from hostward.render.ruleset import DROP, Rule, Ruleset, TableId
 from tests.unit import worlds
@@ -59,6 +60,22 @@ def test_the_first_endpoint_does_not_judge_forwarded_packets_as_if_they_were_loc
     new = worlds.ruleset(Resolved({"eth1": ResolvedEndpoint("eth1", "eth1")}), options)
     packet = Packet(4, "forward", "10.0.0.1", "10.0.0.2", 6, 1, 80, "eth0", "eth1", dnat=("10.0.0.5", 80))
     watch(kernel, [packet], new)
+    carry_out(kernel, new)
+    assert_holds(kernel, new)
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_workload_is_lent_addresses_and_shut_at_one_moment(comes: bool) -> None:
+    """raw knows from where it may send, filter what: a packet that neither state lets pass must not meet half of each."""
+    world = worlds.world(random.Random(0))
+    own = ResolvedWorkload("cali1", "default/cali1", ("10.0.0.1",), profiles=("open",))
+    lent = replace(own, profiles=(), spoofable=("10.0.0.5/32",))
+    states = [Resolved(profiles=world.profiles, workloads={"cali1": each}) for each in (own, lent)]
+    old, new = (worlds.ruleset(state) for state in (states if comes else reversed(states)))
+    kernel = FakeKernel()
+    install(kernel, old)
+    spoofed = Packet(4, "forward", "10.0.0.5", "10.0.0.2", 6, 1, 80, "cali1", "eth0", spoofed=True)
+    watch(kernel, [spoofed], new)
     carry_out(kernel, new)
     assert_holds(kernel, new)
 

@@ -88,7 +88,7 @@ def _workload(rng: random.Random, interface: str) -> ResolvedWorkload:
         (rng.choice(ADDRESSES),),
         _tiers(rng, 0.6),
         ("open",) if rng.random() < 0.6 else (),
-        (f"{rng.choice(ADDRESSES)}/32", "fd00::/64") if rng.random() < 0.3 else (),
+        tuple(f"{address}/32" for address in rng.sample(ADDRESSES, 2)) if rng.random() < 0.5 else (),
         rng.random() < 0.1,
     )
 
@@ -168,6 +168,7 @@ def packet(rng: random.Random, family: Family = 4) -> Packet:
     """A packet on any path, that carries any mark."""
     path = rng.choice(("input", "forward", "output"))
     addresses = ADDRESSES if family == 4 else ("fd00::1", "fd00::2", "fd01::1")
+    enters = "" if path == "output" else rng.choice(INTERFACES)
     dnat = (rng.choice(addresses), rng.choice(PORTS)) if rng.random() < 0.3 else None
     return Packet(
         family,
@@ -177,10 +178,10 @@ def packet(rng: random.Random, family: Family = 4) -> Packet:
         protocol=17 if rng.random() < 0.1 else 6,
         source_port=rng.choice(PORTS),
         destination_port=rng.choice(PORTS),
-        in_interface="" if path == "output" else rng.choice(INTERFACES),
+        in_interface=enters,
         out_interface="" if path == "input" else rng.choice(INTERFACES),
         state=rng.choice(("NEW", "NEW", "NEW", "NEW", "ESTABLISHED", "INVALID")),
         dnat=dnat,
         mark=rng.getrandbits(32),
-        spoofed=rng.random() < 0.15,
+        spoofed=enters in WORKLOADS and rng.random() < 0.4,
     )
