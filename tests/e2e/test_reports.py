@@ -63,6 +63,41 @@ def test_metrics_of_the_main_job(shared: Site) -> None:
     assert agent.metric("felix_active_local_endpoints") == 1
 
 
+def test_pods_and_interfaces_without_an_endpoint_are_told_of(guarded: Site) -> None:
+    agent, etcd = guarded.agent, guarded.etcd
+    for name in ("cali1", "cali2"):
+        guarded.worker.ip(f"link add {name} type veth peer name {name}-peer", f"link set {name} up")
+    agent.wait("both are listed", lambda: agent.status()["cutOff"] == ["cali1", "cali1-peer", "cali2", "cali2-peer"])
+    spec = {"node": "worker", "interfaceName": "cali1", "ipNetworks": ["10.0.0.5/32"], "profiles": ["kns.shop"]}
+    policy = {"selector": "", "types": ["Ingress"], "ingress": [{"action": "Allow"}]}
+    staged = {"selector": "", "ingress": [{"action": "Deny"}]}
+    etcd.put(f"{d.ROOT}networkpolicies/shop/knp.default.web", {"spec": policy})
+    etcd.put(f"{d.ROOT}stagednetworkpolicies/shop/try", {"spec": staged})
+    agent.wait_applied(etcd.put(f"{d.ROOT}workloadendpoints/shop/w", {"spec": spec}))
+    agent.wait("one isn't any more", lambda: "cali1" not in agent.status()["cutOff"])
+    (workload,) = agent.status()["workloads"]
+    assert (workload["name"], workload["endpoint"], workload["addresses"]) == ("cali1", "shop/w", ["10.0.0.5"])
+    lines = agent.command("status").stdout.splitlines()
+    at = lines.index("cali1: workload endpoint shop/w")
+    assert lines[at + 1 : at + 6] == [
+        "  addresses           10.0.0.5",
+        "  normal     ingress  shop/knp.default.web",
+        "  profiles            kns.shop",
+        "cali1-peer: no workload endpoint: cut off",
+        "cali2: no workload endpoint: cut off",
+    ]
+    assert agent.metric("hostward_workload_interfaces", state="active") == 1
+    assert agent.metric("hostward_workload_interfaces", state="cut-off") == 3
+    assert agent.metric("hostward_objects", kind="StagedNetworkPolicy") == 1
+    assert agent.metric("felix_active_local_endpoints") == 2
+
+    def warned() -> set[str]:
+        told = agent.log_lines("workload interfaces without an endpoint are cut off")
+        return {name for line in told for name in line["interfaces"]}
+
+    agent.wait("a warning", lambda: "cali2" in warned())
+
+
 def test_drops_are_counted_by_interface_direction_and_reason(guarded: Site) -> None:
     assert guarded.reached() == GUARDED
     dropped = guarded.agent.metric
