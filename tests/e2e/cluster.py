@@ -31,7 +31,7 @@ Document = dict[str, Any]
 Pair = tuple[str, str]
 FABRIC: Pair = ("192.0.2.1", "2001:db8:2::1")
 OUTSIDE: Pair = ("203.0.113.5", "2001:db8:5::5")
-NODES: Mapping[str, int] = {"one": 1, "two": 2}
+NODES: Mapping[str, int] = {"one": 1, "two": 2, "w1": 1, "w2": 2, "w3": 3}
 PORTS = (80, 81, 8080, 9090)
 OPEN_SECONDS, SHUT_SECONDS = 3.0, 0.2
 
@@ -210,7 +210,7 @@ class Cluster(Network):
         self.applied(revision)
 
     # --- what is reached -------------------------------------------------------------------------------------------------
-    def judge(self, expected: Mapping[str, bool], protocol: str = "tcp") -> None:
+    def judge(self, expected: Mapping[str, bool], protocol: str | int = "tcp") -> None:
         """Compares what is reached, by both IP versions, with what should be.
 
         A cell is "SENDER > TARGET PORT", each a node, a pod's namespace/name or "outside". What must be shut isn't heard.
