@@ -183,3 +183,16 @@ def test_what_stands_behind_names_counts_from_every_node() -> None:
             *("10.0.2.7,tcp:80", "10.0.2.7,udp:53", "fd00:2::7,tcp:80", "fd00:2::7,udp:53"),
         },
     }
+
+
+def test_what_inherits_labels_follows_its_profile() -> None:
+    """M-18, for network sets of a namespace as for endpoints; the incremental engine must know who lists the profile."""
+    networks = NetworkSet("s", ("192.0.2.0/24",), {ours.NAMESPACE: "ns1"}, ("kns.ns1",))
+    workload = replace(WORKLOAD, profiles=("kns.ns1",))
+    policy = replace(of_everything(""), ingress_rules=(Rule(Action.ALLOW, source=Entity(selector="team == 'x'")),))
+    engine = Engine(SCOPE)
+    engine.update({ours.key_of(r): r for r in (policy, networks, workload, Profile("kns.ns1", labels={"team": "x"}))}, {})
+    for team, members in (("y", set()), ("x", {"192.0.2.0/24", "10.0.2.5"})):
+        profile = Profile("kns.ns1", labels={"team": team})
+        assert engine.update({ours.key_of(profile): profile}).sets == {SelectorSet("team == 'x'"): members}
+    assert engine.update({ours.key_of(profile): None}).sets == {SelectorSet("team == 'x'"): frozenset()}
