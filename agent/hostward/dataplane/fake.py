@@ -6,7 +6,7 @@ It keeps foreign rules, forgets what it wasn't taught, and holds every step to w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -249,7 +249,7 @@ class FakeKernel:
             members = self.sets[step.name].members - {member}
             self._change(lambda members=members: self._put(step.name, members))  # type: ignore[misc] # as above
 
-    def _put(self, name: str, members: frozenset[str]) -> None:
+    def _put(self, name: str, members: Set[str]) -> None:
         self.sets[name] = replace(self.sets[name], members=members)
 
 

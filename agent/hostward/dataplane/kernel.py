@@ -5,7 +5,7 @@ The real kernel (`xtables`, `ipsets`) and the strict fake implement `Kernel`. On
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -42,7 +42,7 @@ class ActualSet:
     type: str
     family: Family
     max_members: int
-    members: frozenset[str] | None
+    members: Set[str] | None
     count: int = 0
 
 

@@ -26,6 +26,7 @@ from hostward.dataplane.kernel import (
 )
 from hostward.dataplane.live import Live, gate, hook_of, root
 from hostward.dataplane.state import edit_between, edited, hooked, same_set
+from hostward.model.members import Members
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
 from hostward.render.roots import HOOKED
 from hostward.render.ruleset import (
@@ -87,7 +88,7 @@ def change_set(name: str, actual: ActualSet, wanted: IPSet, *, at_once: bool = F
         return [ReplaceSet(name, wanted)]
     if actual.members is None or actual.members is wanted.members:
         return []
-    add, remove = wanted.members - actual.members, actual.members - wanted.members
+    add, remove = Members.of(wanted.members).since(actual.members)
     if not add and not remove:
         return []
     if (at_once and len(add) + len(remove) > 1) or len(actual.members) + len(add) > wanted.max_members:

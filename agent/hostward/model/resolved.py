@@ -5,7 +5,7 @@ What calculation hands to rendering; it lives here because neither knows the oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -97,8 +97,31 @@ class Resolved:
     endpoints: Mapping[str, ResolvedEndpoint] = field(default_factory=dict)
     policies: Mapping[ResourceKey, Policy] = field(default_factory=dict)
     profiles: Mapping[str, Profile] = field(default_factory=dict)
-    sets: Mapping[SetRef, frozenset[str]] = field(default_factory=dict)
+    sets: Mapping[SetRef, Set[str]] = field(default_factory=dict)
     workloads: Mapping[str, ResolvedWorkload] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What differs between two resolved states, by the keys of their tables; everything else is the same objects in both."""
+
+    endpoints: frozenset[str] = frozenset()
+    workloads: frozenset[str] = frozenset()
+    policies: frozenset[ResourceKey] = frozenset()
+    profiles: frozenset[str] = frozenset()
+    sets: frozenset[SetRef] = frozenset()
+
+    def __or__(self, other: Changed) -> Changed:
+        return Changed(
+            self.endpoints | other.endpoints,
+            self.workloads | other.workloads,
+            self.policies | other.policies,
+            self.profiles | other.profiles,
+            self.sets | other.sets,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.endpoints or self.workloads or self.policies or self.profiles or self.sets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ in raw, DNAT happens between mangle and filter. It knows neither policies nor ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -96,7 +96,7 @@ class Members(Protocol):
     """What evaluation reads of a set: an `IPSet`, or a set read from a kernel with its members."""
 
     @property
-    def members(self) -> frozenset[str] | None:
+    def members(self) -> Set[str] | None:
         """As the kernel prints them."""
 
 
@@ -189,7 +189,7 @@ def _in_set(match: InSet, walk: _Walk) -> bool:
     address, port = (packet.source, packet.source_port) if at_source else walk.destination
     if len(match.dimensions) == 1:
         number = _number(address)
-        inside = any(number & netmask in bases for netmask, bases in _prefixes(members).items())
+        inside = any(number & netmask in bases for netmask, bases in _prefixes(frozenset(members)).items())
     else:
         inside = f"{address},{PORT_PROTOCOLS.get(packet.protocol, packet.protocol)}:{port}" in members
     return inside is not match.negate

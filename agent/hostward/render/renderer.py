@@ -6,7 +6,7 @@ and one look at every chain in use. Owned by the engine thread; pure but for its
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,7 +25,7 @@ from hostward.render.ruleset import Chain, Family, IPSet, Jump, Ruleset, Table, 
 
 Chains = dict[str, Chain]
 Holder = Policy | Profile
-SetSource = tuple[SetRef, frozenset[str] | NetSet]
+SetSource = tuple[SetRef, Set[str] | NetSet]
 DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
 
 
@@ -83,7 +83,7 @@ def holders(resolved: Resolved) -> Iterator[tuple[Hashable, Holder]]:
         yield ("profile", name), profile
 
 
-def filled(ref: SetRef, source: frozenset[str] | NetSet, family: Family, room: int) -> IPSet:
+def filled(ref: SetRef, source: Set[str] | NetSet, family: Family, room: int) -> IPSet:
     """A set with its members of one family; those of a NetSet are of one family already, once in each.
 
     It outgrows `maxIpsetSize` rather than lose members: a missing one would open a Deny.

@@ -6,7 +6,7 @@ equal, so a plan can tell what changed. Pure values; any thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
@@ -210,7 +210,7 @@ class IPSet:
 
     type: SetType
     family: Family
-    members: frozenset[str] = frozenset()
+    members: Set[str] = frozenset()
     max_members: int = 1_048_576
 
 
@@ -220,6 +220,23 @@ class Ruleset:
 
     tables: Mapping[TableId, Table] = field(default_factory=lambda: MappingProxyType({}))
     sets: Mapping[str, IPSet] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """The names of what may differ between two rulesets; whatever isn't named is the same object in both, or in neither.
+
+    Hooks differ only between rulesets of different options.
+    """
+
+    chains: Mapping[TableId, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
+    sets: frozenset[str] = frozenset()
+
+    def __or__(self, other: Focus) -> Focus:
+        none: frozenset[str] = frozenset()
+        tables = self.chains.keys() | other.chains.keys()
+        chains = {where: self.chains.get(where, none) | other.chains.get(where, none) for where in tables}
+        return Focus(chains, self.sets | other.sets)
 
 
 OWN_CHAIN_PREFIX: Final = "hw-"
