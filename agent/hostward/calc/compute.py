@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hostward.model import nets
 from hostward.model.links import Link
@@ -124,6 +124,11 @@ def policy_order(policy: Policy) -> tuple[float, bytes]:
     """Where a policy sorts within its tier: by order, none last; ties by `name/namespace/kind` bytewise (M-26)."""
     order = float("inf") if policy.order is None else policy.order
     return (order, f"{policy.key.name}/{policy.key.namespace}/{policy.key.kind}".encode())
+
+
+def standing(policy: Policy) -> Policy:
+    """A policy but for its rules: whom it judges, and where it stands among others."""
+    return replace(policy, ingress_rules=(), egress_rules=())
 
 
 def _list(policies: Iterable[Policy], tiers: Mapping[str, Tier], *, egress: bool = True) -> tuple[TierPolicies, ...]:

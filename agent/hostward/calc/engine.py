@@ -8,7 +8,7 @@ members. Each step recomputes the keys that a change can affect and goes on only
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from hostward.calc.members import SetMembers
 from hostward.calc.workloads import Workloads
 from hostward.model.keys import ResourceKey
 from hostward.model.links import Link
-from hostward.model.resolved import ANY_INTERFACE, Resolved, ResolvedEndpoint, ResolvedWorkload, Scope
+from hostward.model.resolved import ANY_INTERFACE, Changed, Resolved, ResolvedEndpoint, ResolvedWorkload, Scope
 from hostward.model.resources import (
     HostEndpoint,
     NetworkSet,
@@ -32,6 +32,7 @@ from hostward.model.resources import (
 )
 from hostward.model.sets import SetRef, rule_refs
 
+K = TypeVar("K", bound=Hashable)
 E = TypeVar("E", ResolvedEndpoint, ResolvedWorkload)
 
 
@@ -49,6 +50,11 @@ class _Changes:
 
 def _refs(holder: Policy | Profile) -> frozenset[SetRef]:
     return frozenset().union(*(rule_refs(rule) for rule in (*holder.ingress_rules, *holder.egress_rules)))
+
+
+def _differing(before: Mapping[K, object], now: Mapping[K, object], candidates: Iterable[K]) -> frozenset[K]:
+    """The keys of those whose value isn't the same object, or is in one table only."""
+    return frozenset(key for key in candidates if before.get(key) is not now.get(key))
 
 
 class Engine:
@@ -75,25 +81,47 @@ class Engine:
         self._workloads_out: dict[str, ResolvedWorkload] = {}
         self._policies_out: dict[ResourceKey, Policy] = {}
         self._profiles_out: dict[str, Profile] = {}
+        self._resolved = Resolved()
+        self.computed = 0
+        """How many values the last update computed: labels, lists of policies, contributions to sets and the like."""
 
     def update(self, resources: Mapping[ResourceKey, Resource | None], links: Mapping[str, Link] | None = None) -> Resolved:
         """Takes changed resources (None: gone) and, unless None, the whole new link table; the resolved state after them."""
+        return self.advance(resources, links)[0]
+
+    def advance(
+        self, resources: Mapping[ResourceKey, Resource | None], links: Mapping[str, Link] | None = None
+    ) -> tuple[Resolved, Changed]:
+        """As `update`, and what differs from the resolved state before. What isn't named is the same objects in both."""
+        before = self._resolved
         changes = self._take(resources)
         relabelled = self._relabel(changes)
         moved = self._governors.update(changes.endpoints, links) | self._workloads.update(changes.workloads)
         fresh, idle = self._follow(moved)
         reordered, touched = self._select(changes, fresh | (self._active.keys() & relabelled.keys()), idle)
-        self._resolve(moved, reordered)
-        self._use(touched, changes)
+        dirty = moved.union(*(self._active[key] for key in reordered))
+        profiles = self._replace(self._endpoints_out, self._governors.table, self._host, dirty)
+        profiles |= self._replace(self._workloads_out, self._workloads.table, self._workload, dirty)
+        self._use(touched, profiles | changes.profiles)
         self._members.relabel(relabelled)
-        self._members.settle()
-        return Resolved(
-            dict(self._endpoints_out),
-            dict(self._policies_out),
-            dict(self._profiles_out),
-            dict(self._members.sets),
-            dict(self._workloads_out),
+        sets = self._members.settle()
+        self.computed = len(changes.labelled) + len(dirty) + len(touched) + len(profiles) + len(sets)
+        changed = Changed(
+            _differing(before.endpoints, self._endpoints_out, dirty),
+            _differing(before.workloads, self._workloads_out, dirty),
+            _differing(before.policies, self._policies_out, touched),
+            _differing(before.profiles, self._profiles_out, profiles | changes.profiles),
+            sets,
         )
+        # A table of which nothing changed isn't copied.
+        self._resolved = Resolved(
+            dict(self._endpoints_out) if changed.endpoints else before.endpoints,
+            dict(self._policies_out) if changed.policies else before.policies,
+            dict(self._profiles_out) if changed.profiles else before.profiles,
+            dict(self._members.sets) if changed.sets else before.sets,
+            dict(self._workloads_out) if changed.workloads else before.workloads,
+        )
+        return self._resolved, changed
 
     def _take(self, resources: Mapping[ResourceKey, Resource | None]) -> _Changes:
         changes = _Changes()
@@ -181,11 +209,17 @@ class Engine:
         """
         reordered: set[ResourceKey] = set(self._active) if changes.tiers else set()
         touched: set[ResourceKey] = set(changes.policies)
+        restood: set[ResourceKey] = set()
         for key in idle & self._selected.keys():
             touched |= self._reselect(key, set())
             del self._selected[key]
             self._active_labels.put(key, None)
         for key, policy in changes.policies.items():
+            before = self._policies.get(key)
+            if before is not None and policy is not None and compute.standing(before) == compute.standing(policy):
+                self._policies[key] = policy
+                continue
+            restood.add(key)
             self._selecting.put(key, policy.selector if policy is not None else None)
             if policy is None:
                 self._policies.pop(key, None)
@@ -196,15 +230,16 @@ class Engine:
             self._active_labels.put(key, labels)
             candidates = (self._policies[p] for p in self._selecting.candidates(labels))
             touched |= self._reselect(key, {p.key for p in candidates if self._applies(p, key)})
-        for policy_key, policy in changes.policies.items():
+        for policy_key in restood:
+            policy = changes.policies[policy_key]
             users = self._users.get(policy_key, set())
             found = self._active_labels.candidates(policy.selector) if policy is not None else set[ResourceKey]()
             for key in (users | found) - whole:
                 wanted = policy is not None and self._applies(policy, key)
                 if wanted or policy_key in self._selected[key]:
                     reordered.add(key)
-                    before = self._selected[key]
-                    self._reselect(key, before | {policy_key} if wanted else before - {policy_key})
+                    selected = self._selected[key]
+                    self._reselect(key, selected | {policy_key} if wanted else selected - {policy_key})
         return reordered | whole, touched
 
     def _applies(self, policy: Policy, key: ResourceKey) -> bool:
@@ -221,20 +256,15 @@ class Engine:
         self._selected[endpoint] = wanted
         return before ^ wanted
 
-    def _resolve(self, moved: set[str], reordered: set[ResourceKey]) -> None:
-        self._replace(self._endpoints_out, self._governors.table, self._host, moved, reordered)
-        self._replace(self._workloads_out, self._workloads.table, self._workload, moved, reordered)
-
     def _replace(
         self,
         out: dict[str, E],
         table: Mapping[str, ResourceKey],
         resolve: Callable[[str, ResourceKey], E],
-        moved: set[str],
-        reordered: set[ResourceKey],
-    ) -> None:
-        """Resolves again what may differ of one table of interfaces, and counts who uses which profile."""
-        dirty = moved.union(*(self._active[key] for key in reordered))
+        dirty: Iterable[str],
+    ) -> set[str]:
+        """Resolves again what may differ of one table of interfaces. Counts who uses which profile; those counted."""
+        counted = set()
         for interface in dirty:
             old = out.pop(interface, None)
             new = None
@@ -243,8 +273,10 @@ class Engine:
                 new = old if new == old else new  # the same object tells rendering that there is nothing to do
                 out[interface] = new
             for value, step in ((old, -1), (new, 1)):
-                for name in value.profiles if value is not None and not value.isolated else ():
+                for name in value.profiles if value is not None and not value.isolated and old is not new else ():
                     self._profile_users[name] += step
+                    counted.add(name)
+        return counted
 
     def _host(self, interface: str, key: ResourceKey) -> ResolvedEndpoint:
         endpoint = self._governors.endpoint(key)
@@ -256,7 +288,7 @@ class Engine:
         selected = [self._policies[p] for p in self._selected[key]]
         return compute.resolved_workload(self._workloads.endpoint(key), selected, self._tiers)
 
-    def _use(self, touched: set[ResourceKey], changes: _Changes) -> None:
+    def _use(self, touched: Iterable[ResourceKey], profiles: Iterable[str]) -> None:
         """Brings the policies and profiles in use, and the sets that they need, up to date."""
         for key in touched:
             if self._users.get(key) and key in self._policies:
@@ -266,11 +298,13 @@ class Engine:
                 self._users.pop(key, None)
                 self._policies_out.pop(key, None)
                 self._members.use(key, frozenset())
-        names = {name for name, count in self._profile_users.items() if count}
-        for name in (self._profiles_out.keys() ^ names) | (changes.profiles & names):
-            if name in names:
-                profile = self._profiles_out[name] = compute.profile_or_deny(name, self._profiles)
-                self._members.use(("profile", name), _refs(profile))
+        for name in profiles:
+            if self._profile_users[name]:
+                profile = compute.profile_or_deny(name, self._profiles)
+                if profile != self._profiles_out.get(name):
+                    self._profiles_out[name] = profile
+                    self._members.use(("profile", name), _refs(profile))
             else:
-                del self._profiles_out[name], self._profile_users[name]
+                self._profiles_out.pop(name, None)
+                del self._profile_users[name]
                 self._members.use(("profile", name), frozenset())

@@ -7,12 +7,13 @@ Used by the engine thread only; pure.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import TypeVar
 
 from hostward.calc.compute import Labelled, contribution
 from hostward.calc.label_index import LabelIndex, SelectorIndex
 from hostward.model.keys import ResourceKey
+from hostward.model.members import Members
 from hostward.model.sets import NamedPortSet, NetSet, SelectorSet, ServiceSet, SetRef
 
 K = TypeVar("K", bound=Hashable)
@@ -23,12 +24,12 @@ class SetMembers:
     """Sets that somebody uses, and their members. `sets` is the result, once settled."""
 
     def __init__(self) -> None:
-        self.sets: dict[SetRef, frozenset[str]] = {}
+        self.sets: dict[SetRef, Members] = {}
         self._items: dict[ResourceKey, Labelled] = {}
         self._counts: dict[SetRef, Counter[str]] = {}
         self._users: dict[SetRef, set[Hashable]] = {}
         self._refs: dict[Hashable, frozenset[SetRef]] = {}
-        self._touched: set[SetRef] = set()
+        self._moved: dict[SetRef, set[str]] = {}
         self._selecting: SelectorIndex[SetRef] = SelectorIndex()
         self._labelled: LabelIndex[ResourceKey] = LabelIndex()
         self._of_service: dict[tuple[str, str], set[SetRef]] = {}
@@ -43,15 +44,14 @@ class SetMembers:
             if not users:
                 del self._users[ref], self._counts[ref]
                 self._index(ref, add=False)
-                self.sets.pop(ref, None)
-                self._touched.discard(ref)
+                self._moved.setdefault(ref, set())
         for ref in refs - before:
             self._users.setdefault(ref, set()).add(holder)
             if ref not in self._counts:
                 self._index(ref, add=True)
                 candidates = (self._items[key] for key in self._candidates(ref))
                 self._counts[ref] = Counter(m for item in candidates for m in contribution(ref, item))
-                self._touched.add(ref)
+                self._moved.setdefault(ref, set()).update(self._counts[ref], self.sets.get(ref, ()))
         if refs:
             self._refs[holder] = refs
         else:
@@ -72,8 +72,7 @@ class SetMembers:
                 before = contribution(ref, old) if old is not None else frozenset[str]()
                 after = contribution(ref, new) if new is not None else frozenset[str]()
                 if before != after:
-                    self._move(self._counts[ref], before - after, after - before)
-                    self._touched.add(ref)
+                    self._move(ref, before - after, after - before)
 
     def _index(self, ref: SetRef, *, add: bool) -> None:
         match ref:
@@ -100,21 +99,35 @@ class SetMembers:
             return self._of_service.get(item.service, set())
         return self._selecting.candidates(item.labels)
 
-    @staticmethod
-    def _move(counts: Counter[str], gone: Iterable[str], come: Iterable[str]) -> None:
+    def _move(self, ref: SetRef, gone: frozenset[str], come: frozenset[str]) -> None:
+        counts = self._counts[ref]
         for member in gone:
             counts[member] -= 1
             if not counts[member]:
                 del counts[member]
         for member in come:
             counts[member] += 1
+        self._moved.setdefault(ref, set()).update(gone, come)
 
-    def settle(self) -> None:
-        """Makes `sets` equal to the counts where something moved."""
-        for ref in self._touched:
-            if ref in self._counts:
-                self.sets[ref] = frozenset(self._counts[ref])
-        self._touched.clear()
+    def settle(self) -> frozenset[SetRef]:
+        """Makes `sets` equal to the counts where something moved; the sets that came, went or changed."""
+        changed = set()
+        for ref, moved in self._moved.items():
+            counts, before = self._counts.get(ref), self.sets.get(ref)
+            if counts is None:
+                if self.sets.pop(ref, None) is not None:
+                    changed.add(ref)
+            elif before is None:
+                self.sets[ref] = Members(counts)
+                changed.add(ref)
+            else:
+                come = frozenset(m for m in moved if m in counts and m not in before)
+                gone = frozenset(m for m in moved if m not in counts and m in before)
+                if come or gone:
+                    self.sets[ref] = before.changed(come, gone)
+                    changed.add(ref)
+        self._moved.clear()
+        return frozenset(changed)
 
 
 def _file(table: dict[K, set[V]], key: K, value: V, *, add: bool) -> None:
