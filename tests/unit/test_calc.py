@@ -47,7 +47,7 @@ def test_incremental_equals_from_scratch(
     engine = Engine(SCOPE)
     resources: dict[ResourceKey, Resource] = {ours.key_of(r): r for r in ours.BASE}
     links: dict[str, Link] = {"eth1": Link("eth1", 3, True, frozenset({"192.0.2.1"}))}
-    engine.update(dict(resources), links)
+    before = engine.update(dict(resources), links)
     for touched, new_links in sequence:
         update: dict[ResourceKey, Resource | None] = {ours.key_of(r): r if stays else None for r, stays in touched}
         for key, value in update.items():
@@ -57,7 +57,45 @@ def test_incremental_equals_from_scratch(
                 resources[key] = value
         if new_links is not None:
             links = new_links
-        assert engine.update(update, new_links) == calculate(Inputs(SCOPE, resources, links))
+        now, changed = engine.advance(update, new_links)
+        assert now == calculate(Inputs(SCOPE, resources, links))
+        for table in ("endpoints", "workloads", "policies", "profiles", "sets"):
+            old, new = getattr(before, table), getattr(now, table)
+            assert {key for key in old.keys() | new.keys() if old.get(key) is not new.get(key)} == getattr(changed, table), (
+                table
+            )
+        before = now
+
+
+def test_a_change_computes_what_it_affects() -> None:
+    """The same however many policies and endpoints there are beside it."""
+    computed = []
+    for size in (10, 200):
+        engine = Engine(SCOPE)
+        policies = [
+            replace(of_everything("", f"g == '{n}'"), key=ResourceKey("GlobalNetworkPolicy", "", f"p{n}"), name=f"p{n}")
+            for n in range(size)
+        ]
+        workloads = [
+            replace(
+                WORKLOAD, name=f"w{n}", interface=f"cali{n}", labels={"g": str(n)}, addresses=(f"10.1.{n // 200}.{n % 200}",)
+            )
+            for n in range(size)
+        ]
+        engine.update({ours.key_of(r): r for r in (*policies, *workloads)}, {})
+        rules = replace(policies[3], ingress_rules=(Rule(Action.DENY),))
+        steps = (
+            rules,
+            replace(rules, order=5.0),
+            replace(rules, selector="g == '4'"),
+            replace(workloads[5], labels={"g": "1"}),
+        )
+        computed.append([])
+        for step in steps:
+            engine.update({ours.key_of(step): step})
+            computed[-1].append(engine.computed)
+    assert computed[0] == computed[1]
+    assert max(computed[0]) <= 6
 
 
 def endpoint(name: str, **fields: object) -> HostEndpoint:
