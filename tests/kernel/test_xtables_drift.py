@@ -31,22 +31,20 @@ def lab(tmp_path):
 
 
 # --- drift -------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(
-    "tampering",
-    [
-        ("-F", "hw-b"),
-        ("-D", "hw-b", "1"),
-        ("-F", "INPUT"),
-        ("-I", "INPUT", "-j", "ACCEPT"),
-        ("-A", "INPUT", "-j", "ACCEPT"),
-        ("-R", "hw-b", "1", "-p", "udp", "-m", "comment", "--comment", "rule-2", "-j", "ACCEPT"),
-        ("-R", "hw-b", "1", "-p", "tcp", "-m", "comment", "--comment", "rule-2", "-j", "RETURN"),
-        ("-R", "hw-a", "1", "-g", "hw-b"),
-        ("-N", "hw-c"),
-        ("-P", "INPUT", "DROP"),
-    ],
-    ids=" ".join,
-)
+TAMPERINGS = [
+    ("-F", "hw-b"),
+    ("-D", "hw-b", "1"),
+    ("-F", "INPUT"),
+    ("-I", "INPUT", "-j", "ACCEPT"),
+    ("-A", "INPUT", "-j", "ACCEPT"),
+    ("-R", "hw-b", "1", "-p", "udp", "-m", "comment", "--comment", "rule-2", "-j", "ACCEPT"),
+    ("-R", "hw-b", "1", "-p", "tcp", "-m", "comment", "--comment", "rule-2", "-j", "RETURN"),
+    ("-R", "hw-a", "1", "-g", "hw-b"),
+    ("-N", "hw-c"),
+]
+
+
+@pytest.mark.parametrize("tampering", [*TAMPERINGS, ("-P", "INPUT", "DROP")], ids=" ".join)
 def test_tampering_is_noticed_and_repaired(lab, tampering):
     lab.put(CHAINS, {"INPUT": HOOK})
     before = lab.own()
@@ -58,6 +56,33 @@ def test_tampering_is_noticed_and_repaired(lab, tampering):
     lab.put({**CHAINS, "hw-c": None}, {"INPUT": HOOK})
     assert lab.own() == before
     assert lab.tables.read_table(FILTER).builtins["INPUT"][0] == HOOK.first[0]
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS, ids=" ".join)
+def test_tampering_after_a_small_write_is_noticed_and_repaired(lab, tampering):
+    """What was written last was looked at alone; the next look at the table tells it from what others did."""
+    lab.put(CHAINS, {"INPUT": HOOK})
+    more = {"hw-b": (tagged(2), tagged(4), tagged(5)), "hw-d": (tagged(6),)}
+    lab.put(more)
+    lab.put({"hw-d": None})
+    seen = lab.tables.seen(FILTER)
+    assert lab.tables.fingerprint(FILTER) == seen
+    lab.put(CHAINS)
+    before = lab.tables.seen(FILTER)
+    lab.tool(FILTER, *tampering)
+    assert lab.tables.fingerprint(FILTER) != before
+    lab.put({**CHAINS, "hw-c": None}, {"INPUT": HOOK})
+    assert lab.own() == CHAINS
+
+
+def test_a_small_write_reads_back_what_it_wrote(lab, monkeypatch):
+    lab.put(CHAINS, {"INPUT": HOOK})
+    monkeypatch.setattr(Handle, "commit", lambda _: None)  # as if somebody had undone it at once
+    for chains in ({"hw-b": (tagged(2),)}, {"hw-d": (tagged(6),)}, {"hw-b": None, "hw-a": ()}):
+        with pytest.raises(KernelError, match="not as it was just written"):
+            lab.put(chains)
+    monkeypatch.undo()
+    assert lab.own() == CHAINS
 
 
 def test_a_whole_flush_is_repaired(lab):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from hostward.dataplane.xtables.layout import (
     ERROR,
+    ERROR_SIZE,
     INDEX,
     OF_SET,
     OFFSETS,
@@ -25,6 +26,7 @@ from hostward.dataplane.xtables.layout import (
 from hostward.dataplane.xtables.sockopt import HOOK_NAMES, TableInfo
 
 Span = tuple[int, int]
+_HEADER_TARGET: Final = b"ERROR".ljust(30, b"\0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +91,47 @@ def locate(layout: Layout, info: TableInfo, blob: bytes | bytearray, kept: Kept 
     return places
 
 
-def contents(
-    layout: Layout, blob: bytes, spans: list[Span], heads: dict[int, str], set_name: Callable[[int], str]
-) -> list[bytes]:
+class Heads(Protocol):
+    """Knows which chain starts at a place of a blob: the mapping of `Places`, or the blob itself."""
+
+    def get(self, place: int, default: str, /) -> str:
+        """The chain's name, or the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsInBlob:
+    """Reads a chain's name from the header before its first rule: for a few jumps no table need be parsed."""
+
+    layout: Layout
+    blob: bytes
+
+    def get(self, place: int, default: str, /) -> str:
+        """See `Heads`."""
+        name = place - ERROR_SIZE + PART_HEADER
+        if name < 0 or self.blob[name - PART_HEADER + 2 : name - PART_HEADER + 2 + len(ERROR)] != ERROR:
+            return default
+        return self.blob[name:place].partition(b"\0")[0].decode(errors="replace")
+
+
+def find_chain(layout: Layout, blob: bytes, name: str) -> list[Span] | None:
+    """Where the rules of one user chain are, None if there is no such chain. Looks at nothing else. Raises LayoutError."""
+    label = blob.find(_HEADER_TARGET + name.encode(errors="replace") + b"\0")
+    if label < 0:
+        return None
+    at = label - 2 + ERROR_SIZE
+    spans: list[Span] = []
+    while at + layout.header <= len(blob):
+        target, length = OFFSETS.unpack_from(blob, at + layout.offsets)
+        if target < layout.header or length < target + PART_HEADER or at + length > len(blob):
+            break
+        if blob[at + target + 2 : at + target + 2 + len(ERROR)] == ERROR:
+            return spans[:-1]  # without the RETURN that ends every user chain
+        spans.append((at, at + length))
+        at += length
+    raise LayoutError(f"chain {name} has no end")
+
+
+def contents(layout: Layout, blob: bytes, spans: list[Span], heads: Heads, set_name: Callable[[int], str]) -> list[bytes]:
     """What identifies each of these rules, see `layout.content`. The blob was read into zeroed memory. Raises LayoutError."""
     found = []
     ip, header, offsets = layout.ip, layout.header, layout.offsets
@@ -135,7 +175,7 @@ def _set_places(blob: bytes, begin: int, end: int) -> Iterator[int]:
         begin += size
 
 
-def _leads_to(blob: bytes, target: int, end: int, heads: dict[int, str]) -> bytes:
+def _leads_to(blob: bytes, target: int, end: int, heads: Heads) -> bytes:
     """What a target stands for. A verdict that isn't negative is the place of the entry to go on with."""
     if blob[target + 2] or end - target != STANDARD_SIZE:
         return TO_MODULE

@@ -42,6 +42,8 @@ PART_HEADER: Final = 32
 PART_NAME: Final = slice(2, 31)
 STANDARD_SIZE: Final = 40
 ERROR: Final = b"ERROR\0"
+ERROR_SIZE: Final = 64
+"""The target in a chain's header: `PART_HEADER`, and the chain's name in 30 bytes."""
 _NAME_SIZE: Final = 29
 VERDICTS: Final = {-1: b"DROP", -2: b"ACCEPT", -4: b"QUEUE", -5: b"RETURN"}
 SET_MATCH: Final = b"set".ljust(_NAME_SIZE, b"\0")

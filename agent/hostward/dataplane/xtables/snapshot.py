@@ -5,7 +5,7 @@ Knows no Rule. The engine thread runs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Final
 
@@ -89,6 +89,20 @@ class Snapshot:
                 return False
             self.reading = Reading(bytes(blob), self.reading.still, self._places)
         return all(set_name(index) == name for index, name in self._set_names.items())
+
+    def is_after(self, before: Snapshot, written: Mapping[str, list[bytes] | None]) -> bool:
+        """Whether this is what the one before became by these own chains, written one way or removed, and nothing else."""
+        expected = (before.chains.keys() - written.keys()) | {name for name, rules in written.items() if rules is not None}
+        if self.chains.keys() != expected or not before.chains.keys() - written.keys() <= self.same:
+            return False
+        if any(self.holds(name) != rules for name, rules in written.items()):
+            return False
+        return all(self.holds(name) == before.holds(name) for name in {**self.builtins, **before.builtins})
+
+    def holds(self, chain: str) -> list[bytes] | None:
+        """What identifies each rule of a chain, None if there is no such chain."""
+        spans = self.builtins.get(chain, self.chains.get(chain))
+        return None if spans is None else self.contents(spans)
 
     def contents(self, spans: list[Span]) -> list[bytes]:
         """What identifies each of these rules."""
