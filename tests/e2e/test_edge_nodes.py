@@ -166,9 +166,9 @@ def default_policies(site: EdgeSite) -> None:
 
 
 def pods_judge_after_translation(site: EdgeSite, recipe: Recipe) -> None:
-    """A NetworkPolicy of Kubernetes beside the hosts' policies: by the pod's port, and the node's address for the client's."""
+    """A NetworkPolicy of Kubernetes beside the hosts' policies: by the pod's port, and by the client's address or a node's."""
     document = (recipe.folder / "web.yaml").read_text(encoding="utf-8")
-    pods_only = re.sub(r"    - ipBlock:\n        cidr: .*\n", "", document)
+    pods_only = re.sub(r"    - ipBlock:\n(?:        .*\n)+", "", document)
     assert pods_only != document
     site.operate(["apply", "-f", "-"], pods_only, recipe.folder)
     site.applied(site.etcd.revision())
@@ -178,6 +178,12 @@ def pods_judge_after_translation(site: EdgeSite, recipe: Recipe) -> None:
     }  # fmt: skip
     outside = [cell for cell, passes in entrances("w2", "w3").items() if passes]
     site.judge(inside | dict.fromkeys(outside, False))
+    # By nodes' addresses: where the pod's own node is asked, w2, to which the load balancer's address leads, nobody is hidden.
+    blocks = "".join(f"    - ipBlock: {{cidr: '{block}'}}\n" for block in ("198.18.0.0/16", "2001:db8:18::/48"))
+    site.operate(["apply", "-f", "-"], pods_only.replace("    ports:\n", f"{blocks}    ports:\n"), recipe.folder)
+    site.applied(site.etcd.revision())
+    hidden = (f"balancer > w3-public {NODE_PORT}", *(f"outside > {node} {NODE_PORT}" for node in ("w1", "w3")))
+    site.judge(inside | c.only(outside, *hidden))
     recipe.run("apply -f web.yaml")
     recipe.run("get np -n shop")
     site.judge(inside | entrances("w2", "w3"))
