@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -21,7 +22,8 @@ from typing import Any
 
 from tests.lab.netns import Namespace
 
-STARTS_WITHIN = 20.0
+STARTS_WITHIN = 60.0
+LOWEST_PORT = 10_240
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,21 @@ class Tls:
 
 
 def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody used on loopback a moment ago."""
-    held = [socket.socket() for _ in range(count)]
+    """TCP ports that nobody uses on loopback, below those that the kernel gives to clients.
+
+    So nobody takes one by chance while its server is down, not even the client that tries it over and over.
+    """
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    held: list[socket.socket] = []
     try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
+        while len(held) < count:
+            one = socket.socket()
+            held.append(one)
+            try:
+                one.bind(("127.0.0.1", random.randrange(LOWEST_PORT, max(lowest, LOWEST_PORT + 1000))))
+            except OSError:
+                held.remove(one)
+                one.close()
         return [one.getsockname()[1] for one in held]
     finally:
         for one in held:

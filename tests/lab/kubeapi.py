@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.lab.etcd import free_ports
 from tests.lab.kubeapi_objects import BUILT_IN, NAMESPACES, SLICES, Document, Event, Kind, Objects, Refused, status
 
 TOKEN = "lab-token"
@@ -80,7 +81,7 @@ class FakeApi:
         self._watchers: list[Watcher] = []
         self._sockets: set[socket.socket] = set()
         self._server: _Server | None = None
-        self.port = 0
+        (self.port,) = free_ports(1)
         for name in ("default", "kube-system"):
             self.objects.create(NAMESPACES, "", {"metadata": {"name": name}})
         self.objects.compact()
@@ -100,7 +101,6 @@ class FakeApi:
     def start(self) -> None:
         """Listens, on the same port as before."""
         self._server = _Server(self, self.port)
-        self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), name="fake-api", daemon=True).start()
 
     def stop(self) -> None:
