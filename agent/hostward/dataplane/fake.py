@@ -26,7 +26,19 @@ from hostward.dataplane.kernel import (
 from hostward.dataplane.refusals import KERNEL_CHAINS, hook_refusals, kernel_chain_refusals, rule_refusals, structure_refusals
 from hostward.model import nets
 from hostward.render.evaluate import FilterState
-from hostward.render.ruleset import FAMILIES, MAX_SET_NAME, TABLES, Family, IPSet, Jump, Rule, TableId, is_own_chain, is_own_set
+from hostward.render.ruleset import (
+    FAMILIES,
+    MAX_SET_NAME,
+    TABLES,
+    Family,
+    Hook,
+    IPSet,
+    Jump,
+    Rule,
+    TableId,
+    is_own_chain,
+    is_own_set,
+)
 
 
 class KilledError(Exception):
@@ -67,7 +79,7 @@ class FakeKernel:
         self.spoken: tuple[Family, ...] = FAMILIES
         self.unreadable: set[TableId] = set()
         self._learnt: dict[TableId, set[Rule]] = {where: set() for where in tables}
-        self._seen: dict[TableId, object] = {}
+        self._seen: dict[TableId, tuple[dict[str, Stored], dict[str, Stored]]] = {}
         self._locked = False
 
     # --- reading -------------------------------------------------------------------------------------------------------
@@ -200,8 +212,7 @@ class FakeKernel:
                 chains[name] = chain
         for name, hook in edit.hooks.items():
             self._require(name in builtins, edit, f"{where}: no kernel chain {name}")
-            foreign = tuple(rule for rule in builtins[name] if isinstance(rule, Foreign) and not _opaque(rule).ours)
-            builtins[name] = (*hook.first, *foreign, *hook.last)
+            builtins[name] = _hooked(builtins[name], hook)
         meant = _plain(chains), _plain(builtins)
         refusals = [*structure_refusals(*meant), *hook_refusals(*meant)]
         for name, written in {**chains, **builtins}.items():
@@ -213,7 +224,14 @@ class FakeKernel:
 
         def commit() -> None:
             self.chains[where], self.builtins[where] = chains, builtins
-            self._seen[where] = self._content(where)
+            if where in self._seen:  # what somebody did before, unseen, is still to be noticed
+                expected, hooked = self._seen[where]
+                expected.update((name, chain) for name, chain in edit.chains.items() if chain is not None)
+                for name in [name for name, chain in edit.chains.items() if chain is None]:
+                    expected.pop(name, None)
+                hooked.update({name: _hooked(hooked[name], hook) for name, hook in edit.hooks.items()})
+            else:
+                self._seen[where] = self._content(where)
 
         self._change(commit)
 
@@ -251,6 +269,11 @@ class FakeKernel:
 
     def _put(self, name: str, members: Set[str]) -> None:
         self.sets[name] = replace(self.sets[name], members=members)
+
+
+def _hooked(builtin: Stored, hook: Hook) -> Stored:
+    foreign = (rule for rule in builtin if isinstance(rule, Foreign) and not _opaque(rule).ours)
+    return (*hook.first, *foreign, *hook.last)
 
 
 def _plain(chains: Mapping[str, Stored]) -> dict[str, tuple[Rule, ...]]:

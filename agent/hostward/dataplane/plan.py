@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
+from hostward.dataplane import view
 from hostward.dataplane.kernel import CreateSet, DestroySet, ReplaceSet, Step, TableEdit, UpdateSet
 from hostward.dataplane.live import Live, Part, gate, root
 from hostward.dataplane.one_way import is_one_way, workloads_only
 from hostward.dataplane.state import ActualState, after, edit_between, same_set
 from hostward.dataplane.transition import change_set, place_sets, shadow_chain, transition, with_sets
+from hostward.dataplane.usage import Usage
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
 from hostward.render.roots import HOOKED
-from hostward.render.ruleset import FAMILIES, TABLES, Family, IPSet, Jump, Rule, Ruleset, Table, TableId, TableName
+from hostward.render.ruleset import FAMILIES, TABLES, Family, Focus, IPSet, Jump, Rule, Ruleset, Table, TableId, TableName
 
-__all__ = ["ActualState", "landmarks", "plan", "rules_of", "vocabulary"]
+__all__ = ["ActualState", "landmarks", "plan", "plan_change", "rules_of", "vocabulary"]
 _ORDER: Final[tuple[TableName, ...]] = ("mangle", "filter", "raw")  # raw last: it selects between trees that are still there
 _EXITS: Final = (Part("filter", "FORWARD"), Part("filter", "OUTPUT"), Part("mangle", "POSTROUTING"))
 _PATHS: Final = (
@@ -41,6 +43,21 @@ def plan(actual: ActualState, desired: Ruleset, marks: Marks, families: Iterable
     A step that the kernel refuses leaves a state from which a new plan goes on.
     """
     return tuple(step for family in families for step in _family_plan(actual, desired, family, marks))
+
+
+def plan_change(
+    actual: ActualState, usages: Mapping[TableId, Usage], desired: Ruleset, focus: Focus, *, marks: Marks, family: Family
+) -> tuple[Step, ...]:
+    """The plan for one family at the cost of what `focus` names and what leads there.
+
+    Whatever isn't named must be in the kernel as desired, under its final name: what a plan leaves that was carried out whole.
+    """
+    named = view.of_focus(actual, desired, focus, family)
+    steps = _settle(named.actual, family, *_wanted(named.desired, family))
+    if _harmless(steps):
+        return tuple(steps)
+    affected = view.of_affected(actual, usages, desired, focus, family)
+    return plan(affected.actual, affected.desired, marks, (family,))
 
 
 def landmarks(desired: Ruleset, marks: Marks) -> dict[TableId, list[Rule]]:
@@ -79,9 +96,13 @@ def rules_of(steps: Iterable[Step]) -> dict[TableId, frozenset[Rule]]:
     return {where: frozenset(rules) for where, rules in found.items()}
 
 
-def _family_plan(actual: ActualState, desired: Ruleset, family: Family, marks: Marks) -> list[Step]:
+def _wanted(desired: Ruleset, family: Family) -> tuple[dict[TableName, Table], dict[str, IPSet]]:
     tables = {name: desired.tables.get(TableId(family, name), Table({}, {})) for name in TABLES}
-    sets = {name: wanted for name, wanted in desired.sets.items() if wanted.family == family}
+    return tables, {name: wanted for name, wanted in desired.sets.items() if wanted.family == family}
+
+
+def _family_plan(actual: ActualState, desired: Ruleset, family: Family, marks: Marks) -> list[Step]:
+    tables, sets = _wanted(desired, family)
     direct = _settle(actual, family, tables, sets)
     if _harmless(direct):
         return direct
@@ -105,10 +126,7 @@ def _family_plan(actual: ActualState, desired: Ruleset, family: Family, marks: M
             steps += [edit] if edit is not None else []
     else:
         steps = transition(live, tables, sets, marks)
-    reached = actual
-    for step in steps:
-        reached = after(reached, step)
-    return [*steps, *_settle(reached, family, tables, sets)]
+    return [*steps, *_settle(after(actual, steps), family, tables, sets)]
 
 
 def _harmless(steps: list[Step]) -> bool:

@@ -5,7 +5,7 @@ It knows what a step means, not whether a kernel would take it: refusals are the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from hostward.dataplane.kernel import (
@@ -20,6 +20,7 @@ from hostward.dataplane.kernel import (
     Unknown,
     UpdateSet,
 )
+from hostward.model.members import Members
 from hostward.render.ruleset import Family, Hook, IPSet, Rule, Ruleset, Table, TableId
 
 
@@ -87,17 +88,23 @@ def edited(table: ActualTable, edit: TableEdit) -> ActualTable:
     return ActualTable(chains, builtins)
 
 
-def after(state: ActualState, step: Step) -> ActualState:
-    """The state that a step leads to, when the kernel takes it."""
-    sets = dict(state.sets)
+def after(state: ActualState, steps: Iterable[Step]) -> ActualState:
+    """The state that steps lead to, when the kernel takes them."""
+    tables, sets = dict(state.tables), dict(state.sets)
+    for step in steps:
+        take(tables, sets, step)
+    return ActualState(tables, sets)
+
+
+def take(tables: dict[TableId, ActualTable], sets: dict[str, ActualSet], step: Step) -> None:
+    """Changes tables and sets as a step does."""
     match step:
         case TableEdit(where):
-            return replace(state, tables={**state.tables, where: edited(state.table(where), step)})
+            tables[where] = edited(tables.get(where, ActualTable()), step)
         case CreateSet(name, wanted) | ReplaceSet(name, wanted):
             sets[name] = ActualSet(wanted.type, wanted.family, wanted.max_members, wanted.members, len(wanted.members))
         case UpdateSet(name, _, add, remove):
-            members = ((sets[name].members or frozenset()) | add) - remove
+            members = Members.of(sets[name].members or frozenset()).changed(add - remove, remove)
             sets[name] = replace(sets[name], members=members, count=len(members))
         case DestroySet(name):
             del sets[name]
-    return replace(state, sets=sets)

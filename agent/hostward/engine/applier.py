@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from hostward.dataplane.kernel import ActualSet, ActualTable, DestroySet, Kernel, KernelError, TableEdit
-from hostward.dataplane.plan import ActualState, plan, rules_of, vocabulary
-from hostward.dataplane.state import after, is_own, of_family
+from hostward.dataplane.kernel import (
+    ActualSet,
+    ActualTable,
+    CreateSet,
+    DestroySet,
+    Kernel,
+    KernelError,
+    ReplaceSet,
+    Step,
+    TableEdit,
+    UpdateSet,
+)
+from hostward.dataplane.plan import ActualState, plan, plan_change, rules_of, vocabulary
+from hostward.dataplane.state import is_own, of_family, take
+from hostward.dataplane.usage import Usage
 from hostward.render.marks import Marks
-from hostward.render.ruleset import TABLES, Family, IPSet, Ruleset, Table, TableId
+from hostward.render.ruleset import TABLES, Family, Focus, IPSet, Ruleset, Table, TableId
 
 ATTEMPTS = 10
 Parts = dict[Family, tuple[Ruleset, Marks]]
@@ -25,6 +37,8 @@ Parts = dict[Family, tuple[Ruleset, Marks]]
 class Outcome:
     """What one apply did. `written_rules` counts the rules of written chains; `tables`, `sets`: what others had changed.
 
+    `compared_chains`: how many chains were looked at, in what is desired, to find what to write.
+
     `left`: sets that nothing of ours names but that the kernel doesn't let go, and why; they change no packet's fate.
     `lock_waits`: seconds until the xtables lock was had, each time.
     """
@@ -32,6 +46,8 @@ class Outcome:
     commits: int = 0
     set_steps: int = 0
     written_rules: int = 0
+    changed_members: int = 0
+    compared_chains: int = 0
     tables: Counter[TableId] = field(default_factory=Counter)
     sets: Counter[Family] = field(default_factory=Counter)
     left: dict[str, str] = field(default_factory=dict)
@@ -49,30 +65,36 @@ class Applier:
     def __init__(self, kernel: Kernel) -> None:
         self.desired: Ruleset | None = None
         self._there: Parts = {}
+        self._settled: set[Family] = set()
+        """The families of which the kernel holds just what is in `_there`, as far as is known."""
+        self._usages: dict[TableId, Usage] = {}
         self._kernel = kernel
         self._tables: dict[TableId, ActualTable] = {}
         self._suspect: set[TableId] = set()
         self._sets: Mapping[str, ActualSet] | None = None
         self._left_sets: Mapping[str, ActualSet] = {}
 
-    def bring(self, desired: Ruleset, marks: Marks) -> Outcome:
+    def bring(self, desired: Ruleset, marks: Marks, focus: Focus | None = None) -> Outcome:
         """Makes the kernel hold `desired`. Lost races are tried again here; raises KernelError when that doesn't help.
 
-        A lock that somebody keeps is no lost race: it was waited for already, and is the caller's to report.
+        A lock that somebody keeps is no lost race: it was waited for already, and is the caller's to report. `focus` names
+        what may differ from what was last brought without an error; only that is looked at, as far as nobody is known to
+        have interfered. What others change is looked for by `drifted`, not here.
         """
-        return self._bring({family: (of_family(desired, family), marks) for family in self._kernel.families()})
+        return self._bring(dict.fromkeys(self._kernel.families(), (desired, marks)), focus)
 
     def repair(self) -> Outcome:
         """Puts back what others changed of what was wholly there. Raises KernelError as `bring` does."""
-        return self._bring(dict(self._there))
+        return self._bring(dict(self._there), None)
 
     def forget(self) -> None:
         """Trusts nothing that was remembered: the next apply reads everything."""
         self._tables.clear()
         self._sets = None
         self._left_sets = {}
+        self._settled.clear()
 
-    def _bring(self, parts: Parts) -> Outcome:
+    def _bring(self, parts: Parts, focus: Focus | None) -> Outcome:
         outcome = Outcome()
         for attempt in range(ATTEMPTS):
             locked = False
@@ -82,7 +104,7 @@ class Applier:
                     locked = True
                     outcome.lock_waits.append(time.monotonic() - began)
                     self._refresh_sets(outcome)
-                    self._bring_families(parts, outcome)
+                    self._bring_families(parts, focus, outcome)
             except KernelError as error:
                 self.forget()
                 if not locked or not error.retry or attempt == ATTEMPTS - 1:
@@ -91,27 +113,63 @@ class Applier:
                 break
         return outcome
 
-    def _bring_families(self, parts: Parts, outcome: Outcome) -> None:
+    def _bring_families(self, parts: Parts, focus: Focus | None, outcome: Outcome) -> None:
         """Each family by itself: no packet meets both, and what the kernel refuses of one doesn't hold up the other."""
         refusals = []
-        for family, (part, marks) in parts.items():
+        for family, (desired, marks) in parts.items():
             try:
-                self._refresh_tables(family, part, marks, outcome)
-            except KernelError as error:
-                # Where tables can't be read, nothing of ours can be in the way of a family that nothing is wanted of.
-                if part.tables or not any(wanted.tables for wanted, _ in parts.values()):
-                    refusals.append(error)
-                continue
-            try:
-                self._carry_out(family, part, marks, outcome)
+                if focus is not None and self._is_known(family, marks):
+                    self._change(family, desired, focus, marks, outcome)
+                elif not self._replace(family, desired, marks, outcome):
+                    continue
             except KernelError as error:
                 refusals.append(error)
                 continue
-            self._there[family] = (part, marks)
-            self.desired = _whole(part for part, _ in self._there.values())
+            self._there[family] = (desired, marks)
+        wholes = [desired for desired, _ in self._there.values()]
+        if wholes:
+            self.desired = wholes[0] if all(one is wholes[0] for one in wholes) else _whole(self._there)
         if refusals:
             text = "; ".join(map(str, refusals))
             raise KernelError(text, step=refusals[0].step, retry=any(error.retry for error in refusals)) from refusals[0]
+
+    def _is_known(self, family: Family, marks: Marks) -> bool:
+        """Whether the kernel holds of a family what was brought there last, as far as is known."""
+        return (
+            family in self._settled
+            and self._there[family][1] == marks
+            and self._suspect.isdisjoint(TableId(family, name) for name in TABLES)
+        )
+
+    def _replace(self, family: Family, desired: Ruleset, marks: Marks, outcome: Outcome) -> bool:
+        """Compares everything of a family; False where there is nothing to be read and nothing wanted."""
+        self._settled.discard(family)
+        part = of_family(desired, family)
+        try:
+            self._refresh_tables(family, part, marks, outcome)
+        except KernelError:
+            # Where tables can't be read, nothing of ours can be in the way of a family that nothing is wanted of.
+            if part.tables or not desired.tables:
+                raise
+            return False
+        outcome.compared_chains += sum(len(table.chains) for table in part.tables.values())
+        state = ActualState(self._tables, self._sets or {})
+        self._carry_out(family, plan(state, part, marks, (family,)), part.sets, outcome)
+        for name in TABLES:
+            self._usages.pop(TableId(family, name), None)
+        return True
+
+    def _change(self, family: Family, desired: Ruleset, focus: Focus, marks: Marks, outcome: Outcome) -> None:
+        """Compares what may differ of a family."""
+        self._settled.discard(family)
+        for where in (TableId(family, name) for name in TABLES):
+            if where not in self._usages:
+                self._usages[where] = Usage(self._tables[where].chains)
+        outcome.compared_chains += sum(len(names) for where, names in focus.chains.items() if where.family == family)
+        state = ActualState(self._tables, self._sets or {})
+        steps = plan_change(state, self._usages, desired, focus, marks=marks, family=family)
+        sets = {name: desired.sets[name] for name in focus.sets if name in desired.sets}
+        self._carry_out(family, steps, {name: held for name, held in sets.items() if held.family == family}, outcome)
 
     def _refresh_tables(self, family: Family, desired: Ruleset, marks: Marks, outcome: Outcome) -> None:
         """Reads the tables that aren't known, or are no longer as they were left."""
@@ -135,9 +193,10 @@ class Applier:
                 if found is None or found.members != left.members:
                     outcome.sets[left.family] += 1
 
-    def _carry_out(self, family: Family, desired: Ruleset, marks: Marks, outcome: Outcome) -> None:
-        state = ActualState(dict(self._tables), self._sets or {})
-        steps = plan(state, desired, marks, (family,))
+    def _carry_out(self, family: Family, steps: Sequence[Step], wanted: Mapping[str, IPSet], outcome: Outcome) -> None:
+        """Does what was planned, after which `wanted` are in the kernel."""
+        tables, sets = dict(self._tables), dict(self._sets or {})
+        left = len(outcome.left)
         for table, rules in rules_of(steps).items():
             self._kernel.learn(table, rules)
         for step in steps:
@@ -148,14 +207,25 @@ class Applier:
                     raise
                 outcome.left[step.name] = str(error)
                 continue
-            state = after(state, step)
             if isinstance(step, TableEdit):
                 outcome.commits += 1
                 outcome.written_rules += sum(len(chain) for chain in step.chains.values() if chain is not None)
+                self._follow(tables[step.table], step)
             else:
                 outcome.set_steps += 1
-        self._tables = dict(state.tables)
-        self._sets = self._left_sets = dict(state.sets)
+                outcome.changed_members += _members_of(step)
+            take(tables, sets, step)
+        for name, held in wanted.items():
+            # The very object: then the next comparison is one of two names for it.
+            sets[name] = replace(sets[name], members=held.members)
+        self._tables, self._sets, self._left_sets = tables, sets, sets
+        if len(outcome.left) == left:
+            self._settled.add(family)
+
+    def _follow(self, table: ActualTable, edit: TableEdit) -> None:
+        if (usage := self._usages.get(edit.table)) is not None:
+            for name, chain in edit.chains.items():
+                usage.replace(name, table.chains.get(name), chain)
 
     def drifted(self) -> bool:
         """Whether a table or a set no longer is as it was left; cheap: whole tables by their bytes, sets by their counts."""
@@ -178,10 +248,21 @@ class Applier:
         self._sets = None
 
 
-def _whole(parts: Iterable[Ruleset]) -> Ruleset:
+def _members_of(step: Step) -> int:
+    match step:
+        case CreateSet(_, wanted) | ReplaceSet(_, wanted):
+            return len(wanted.members)
+        case UpdateSet(_, _, add, remove):
+            return len(add) + len(remove)
+        case _:
+            return 0
+
+
+def _whole(there: Parts) -> Ruleset:
     tables: dict[TableId, Table] = {}
     sets: dict[str, IPSet] = {}
-    for part in parts:
+    for family, (desired, _) in there.items():
+        part = of_family(desired, family)
         tables |= part.tables
         sets |= part.sets
     return Ruleset(tables, sets)

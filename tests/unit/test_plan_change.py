@@ -1,0 +1,177 @@
+"""A plan at the cost of the change: the same steps as the plan that looks at everything, found by looking at little."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hostward.dataplane import view
+from hostward.dataplane.fake import FakeKernel, KilledError
+from hostward.dataplane.kernel import KernelError
+from hostward.dataplane.plan import ActualState, plan, plan_change, vocabulary
+from hostward.dataplane.usage import Usage
+from hostward.engine.applier import Applier
+from hostward.model.resolved import PolicyLists, Resolved, ResolvedEndpoint, TierPolicies
+from hostward.model.resources import Policy
+from hostward.model.rules import Action, Entity, PortRange, Ports, Rule
+from hostward.render.ruleset import TABLES, Chain, Focus, Ruleset, TableId
+from tests.unit import worlds
+from tests.unit.kernels import add_foreign, assert_holds, install, watch
+from tests.unit.test_plan import PACKETS, tamper
+
+SEEDS = st.integers(0, 2**48)
+NO_CHAINS: dict[str, Chain] = {}
+
+
+def focus_between(old: Ruleset, new: Ruleset, more: random.Random | None = None) -> Focus:
+    """What differs, and perhaps some more."""
+    chains = {}
+    for where in old.tables.keys() | new.tables.keys():
+        tables = [state.tables[where].chains if where in state.tables else NO_CHAINS for state in (old, new)]
+        names = {name for name in tables[0].keys() | tables[1].keys() if tables[0].get(name) != tables[1].get(name)}
+        if more is not None:
+            names.update(more.sample(sorted(tables[1]), min(2, len(tables[1]))))
+        chains[where] = frozenset(names)
+    sets = frozenset(name for name in old.sets.keys() | new.sets.keys() if old.sets.get(name) != new.sets.get(name))
+    return Focus(chains, sets)
+
+
+def state_of(kernel: FakeKernel, desired: Ruleset) -> ActualState:
+    for where, rules in vocabulary(desired, worlds.MARKS).items():
+        kernel.learn(where, rules)
+    return ActualState({TableId(4, name): kernel.read_table(TableId(4, name)) for name in TABLES}, kernel.read_sets())
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEEDS)
+def test_the_steps_are_those_of_the_whole_plan(seed: int) -> None:
+    rng = random.Random(seed)
+    kernel = FakeKernel()
+    add_foreign(kernel)
+    world = worlds.world(rng)
+    old = worlds.ruleset(world)
+    change = worlds.neighbour if rng.random() < 0.6 else worlds.other_members
+    new = worlds.ruleset(change(rng, world))
+    install(kernel, old)
+    state_of(kernel, old)
+    actual = state_of(kernel, new)
+    usages = {where: Usage(table.chains) for where, table in actual.tables.items()}
+    found = plan_change(actual, usages, new, focus_between(old, new, rng), marks=worlds.MARKS, family=4)
+    whole = list(plan(actual, new, worlds.MARKS, (4,)))
+    assert len(found) == len(whole)
+    for step in found:
+        whole.remove(step)  # in any order of what may have any
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEEDS)
+def test_one_change_after_another_leaks_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    kernel, packets = FakeKernel(), [worlds.packet(rng) for _ in range(PACKETS)]
+    add_foreign(kernel)
+    applier, world, known = Applier(kernel), worlds.world(rng), Ruleset()
+    applier.bring(worlds.ruleset(world), worlds.MARKS)
+    known = worlds.ruleset(world)
+    for _ in range(5):
+        world = worlds.neighbour(rng, world) if rng.random() < 0.6 else worlds.other_members(rng, world)
+        desired = worlds.ruleset(world)
+        watch(kernel, packets, desired)
+        outcome = applier.bring(desired, worlds.MARKS, focus_between(known, desired, rng))
+        assert not outcome.repaired
+        assert_holds(kernel, desired)
+        assert not applier.drifted()
+        known = desired
+
+
+@settings(max_examples=80, deadline=None)
+@given(SEEDS)
+def test_what_somebody_did_between_two_changes_is_put_right(seed: int) -> None:
+    rng = random.Random(seed)
+    kernel = FakeKernel()
+    applier, world = Applier(kernel), worlds.world(rng)
+    known = worlds.ruleset(world)
+    applier.bring(known, worlds.MARKS)
+    for _ in range(4):
+        if rng.random() < 0.5:
+            tamper(rng, kernel)
+            if rng.random() < 0.5:
+                applier.drifted()
+        world = worlds.neighbour(rng, world)
+        desired = worlds.ruleset(world)
+        try:
+            applier.bring(desired, worlds.MARKS, focus_between(known, desired))
+        except KernelError:  # what it relied on was gone: then everything is read
+            applier.bring(desired, worlds.MARKS, focus_between(known, desired))
+        known = desired
+        if applier.drifted():
+            applier.repair()
+        assert_holds(kernel, known)
+        assert not applier.drifted()
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS)
+def test_a_killed_change_is_taken_up_by_the_next_process(seed: int) -> None:
+    rng = random.Random(seed)
+    kernel, packets = FakeKernel(), [worlds.packet(rng) for _ in range(PACKETS)]
+    world = worlds.world(rng)
+    known = worlds.ruleset(world)
+    applier = Applier(kernel)
+    applier.bring(known, worlds.MARKS)
+    for _ in range(3):
+        world = worlds.neighbour(rng, world)
+        desired = worlds.ruleset(world)
+        watch(kernel, packets, desired)
+        kernel.kill_after = kernel.changes + rng.randrange(16)
+        try:
+            applier.bring(desired, worlds.MARKS, focus_between(known, desired))
+        except KilledError:
+            kernel.forget()
+            kernel.kill_after = None
+            applier = Applier(kernel)
+            applier.bring(desired, worlds.MARKS)
+        kernel.kill_after = None
+        assert_holds(kernel, desired)
+        known = desired
+
+
+def test_other_marks_are_a_whole_change() -> None:
+    world = worlds.world(random.Random(3))
+    kernel = FakeKernel()
+    applier = Applier(kernel)
+    applier.bring(worlds.ruleset(world), worlds.MARKS)
+    other = replace(worlds.MARKS, accept=worlds.MARKS.passed, passed=worlds.MARKS.accept)
+    desired = worlds.ruleset(world, replace(worlds.OPTIONS, marks=other))
+    applier.bring(desired, other, Focus())
+    assert_holds(kernel, desired)
+
+
+def test_a_view_is_as_large_as_what_a_change_can_affect() -> None:
+    """However many endpoints there are beside those that a policy judges."""
+    sizes = []
+    for endpoints in (6, 60):
+        desired = worlds.ruleset(many(endpoints, port=80))
+        kernel = FakeKernel()
+        install(kernel, desired)
+        other = worlds.ruleset(many(endpoints, port=81))
+        actual = state_of(kernel, other)
+        usages = {where: Usage(table.chains) for where, table in actual.tables.items()}
+        seen = view.of_affected(actual, usages, other, focus_between(desired, other), 4)
+        sizes.append(sum(sum(map(bool, table.chains.values())) for table in seen.actual.tables.values()))
+    assert sizes[0] == sizes[1]
+
+
+def many(endpoints: int, port: int) -> Resolved:
+    """Each with a policy of its own; the port is one policy's."""
+    resolved, policies = {}, {}
+    for number in range(endpoints):
+        key = worlds.key(f"p{number}")
+        ports = Ports((PortRange(port, port),)) if number == 1 else Ports((PortRange(443, 443),))
+        rules = tuple(Rule(Action.ALLOW, protocol=6, destination=Entity(ports=ports)) for _ in range(4))
+        policies[key] = Policy(key, f"p{number}", "default", None, "all()", True, True, rules, rules)
+        lists = PolicyLists(normal=(TierPolicies("default", Action.DENY, (key,), (key,)),))
+        resolved[f"eth{number}"] = ResolvedEndpoint(f"eth{number}", f"e{number}", lists)
+    return Resolved(resolved, policies)
