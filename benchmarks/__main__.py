@@ -1,4 +1,4 @@
-"""Runs the benchmarks: JSON lines to benchmarks/results.jsonl, tables to stdout and into docs/performance.md."""
+"""Runs the benchmarks: JSON lines to benchmarks/results.jsonl, tables to stdout and into docs/performance.md, plots."""
 
 from __future__ import annotations
 
@@ -9,73 +9,85 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
+from dataclasses import asdict
 
+from benchmarks import page
+from benchmarks.catalogue import BENCHES
 from benchmarks.found import Found
+from benchmarks.groups import GROUPS, Group, Order
 from benchmarks.machine import facts
 from benchmarks.report import Result
+from benchmarks.sizes import SIZES, TINY
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results.jsonl"
-PAGE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-SIZES = (10, 1000)
-REPETITIONS = 5
-LIMIT = 300  # seconds, of one repetition
+ABOUT = """Hostward's benchmarks, in network namespaces of their own. Needs root. Without arguments: everything but the
+moonshot, about 35 minutes on two cores with nothing else to do; then results.jsonl, docs/performance.md, plots are written."""
 
 
-def _repetition(policies: int, number: int) -> dict[str, Found]:
-    command = [sys.executable, "-m", "benchmarks.repetition", str(policies), str(number)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "agent")}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=ABOUT)
+    parser.add_argument("--quick", action="store_true", help="one tiny repetition of each: shows that it runs, says nothing")
+    parser.add_argument("--only", action="append", choices=sorted(BENCHES), metavar="BENCH", help=f"of {', '.join(BENCHES)}")
+    parser.add_argument("--size", action="append", choices=sorted(SIZES), help="instead of small, medium and large")
+    parser.add_argument("--repetitions", type=int, help="of each; without: 5, and 1 of what is exact")
+    parser.add_argument("--changes", type=int, default=0, help="random changes of rss; without: 1,000; the full test: 10,000")
+    parser.add_argument("--write", action="store_true", help="write the files although not everything was run")
+    return parser.parse_args()
+
+
+def _repetition(name: str, order: Order, limit: float) -> dict[str, Found]:
+    command = [sys.executable, "-m", "benchmarks.repetition", name, json.dumps(asdict(order))]
+    environment = os.environ | {"PYTHONPATH": str(page.ROOT / "agent")}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=page.ROOT, env=environment)
     try:
-        out, _ = process.communicate(timeout=LIMIT)
+        out, _ = process.communicate(timeout=limit)
     finally:
         if process.poll() is None:
             process.terminate()  # it removes its namespaces
             process.wait(60)
     if process.returncode:
-        raise SystemExit(f"benchmarks: a repetition with {policies} policies failed, as said above")
-    return {name: Found(**value) for name, value in json.loads(out).items()}
+        raise SystemExit(f"benchmarks: a repetition of {', '.join(order.benches)} ({order.size}) failed, as said above")
+    return {bench: Found(**value) for bench, value in json.loads(out.splitlines()[-1]).items()}
 
 
-def _write_page(results: list[Result], machine: dict[str, object]) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    about = ", ".join(f"{name} {value}" for name, value in machine.items())
-    text = "\n".join([BEGIN, "", f"Written by `make bench`: {about}.", "", *(result.text() for result in results), END])
-    PAGE.write_text(head + text + tail, encoding="utf-8")
+def _sizes(group: Group, chosen: argparse.Namespace) -> tuple[str, ...]:
+    if not group.sizes:
+        return ("",)
+    if chosen.size:
+        return tuple(chosen.size)
+    return (TINY.name,) if chosen.quick else group.sizes
+
+
+def _run(chosen: argparse.Namespace) -> list[Result]:
+    results, began = [], time.monotonic()
+    for name, group in GROUPS.items():
+        benches = [bench for bench in group.benches if not chosen.only or bench in chosen.only]
+        for size in _sizes(group, chosen) if benches else ():
+            found = []
+            for number in range(1 if chosen.quick else chosen.repetitions or group.repetitions):
+                said = f"{time.monotonic() - began:5.0f} s: {', '.join(benches)} {size}, repetition {number + 1}"
+                print(said, file=sys.stderr, flush=True)
+                order = Order(size, number, benches, chosen.quick, chosen.changes)
+                found.append(_repetition(name, order, group.seconds))
+            for bench in benches:
+                about = SIZES[size].text if size else ""
+                results.append(Result(BENCHES[bench], size, about, [one[bench] for one in found]))
+                print(results[-1].text(), flush=True)
+    return results
 
 
 def main() -> int:
     """Exit status: 0, or 1 when a control was off."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one repetition with 10 policies; writes no files")
-    parser.add_argument("--policies", type=int, action="append", help=f"sizes; without: {', '.join(map(str, SIZES))}")
-    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
-    chosen = parser.parse_args()
+    chosen = _arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if os.geteuid() != 0:
         print("benchmarks: skipped: network namespaces need root")
         return 0
-    sizes = chosen.policies or ((10,) if chosen.quick else SIZES)
-    machine, began = facts(), time.monotonic()
-    results = []
-    for policies in sizes:
-        found = []
-        for number in range(1 if chosen.quick else chosen.repetitions):
-            print(
-                f"{policies} policies, repetition {number + 1}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True
-            )
-            found.append(_repetition(policies, number))
-        for bench in found[0]:
-            results.append(Result(bench, policies, [one[bench] for one in found]))
-            print(results[-1].text(), flush=True)
-    if not chosen.quick and not chosen.policies:
-        RESULTS.write_text("".join(json.dumps(result.line(machine)) + "\n" for result in results), encoding="utf-8")
-        _write_page(results, machine)
-    void = [f"{result.bench} with {result.policies} policies" for result in results if result.void]
+    machine = facts()
+    results = _run(chosen)
+    if chosen.write or not (chosen.quick or chosen.only or chosen.size or chosen.repetitions):
+        page.write(results, {}, machine)
+    print("\n".join(page.summary(results)))
+    void = [f"{result.bench.name} {result.size}".strip() for result in results if result.void]
     if void:
         print(f"benchmarks: void, the machine was too busy: {', '.join(void)}", file=sys.stderr)
     return 1 if void else 0

@@ -1,8 +1,9 @@
-"""The least that a change can cost with legacy iptables: etcd's event, and one commit of each family's table, read back.
+"""The least that a change can cost with legacy iptables: etcd's event, and a commit of each table that differs, read back.
 
-A process of its own, in the twin's namespace. It knows beforehand which rule will be written where, keeps its bytes, compares
-nothing and reads nothing before it writes. It uses the agent's own thin layer over libiptc and the socket options, the same
-lock, and etcd3's raw messages; no selector, no policy, no plan.
+A process of its own, in the twin's namespace. It knows beforehand which entries will be written where and which members come
+and go, keeps their bytes, compares nothing and reads nothing before it writes: for each table a libiptc handle and a commit,
+for each set one netlink message, and after all commits one read of each table, whose changed entries must be there. The same
+lock as the agent's, and etcd3's raw messages; no selector, no policy, no plan.
 """
 
 from __future__ import annotations
@@ -12,43 +13,40 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from tests.lab.netns import Namespace
 
 import hostward.datastore.etcd  # noqa: F401 # chooses protobuf's mode before etcd3 is imported
-from benchmarks import workload
-from benchmarks.bed import STORE
-from hostward.dataplane.xtables.encode import Encoded, Encoder
-from hostward.dataplane.xtables.libiptc import Handle
+from benchmarks import dumps
+from benchmarks import floor_edits as e
+from benchmarks.bed import FAMILIES, STORE, Held
+from hostward.dataplane.netlink import Netlink
 from hostward.dataplane.xtables.lock import XtablesLock
-from hostward.dataplane.xtables.sockopt import TableSocket
-from hostward.model import keys
-from hostward.model.decode import decode
-from hostward.model.resources import Policy
-from hostward.model.settings import BUILT_IN
-from hostward.render import names
-from hostward.render.options import options
-from hostward.render.policy import Owner, rules_chain
-from hostward.render.ruleset import FAMILIES, Family, TableId
+from hostward.render.ruleset import TableId
 
 KEY = "/benchmark/floor"
+States = tuple[Held, Held]
+"""Dumps of a case: closed, as the twin is when the floor program starts, and opened."""
 
 
 class Floor:
-    """The floor program in a namespace, ready when made. Use it in a `with`."""
+    """The floor program in a namespace, ready when made. Use it in a `with`. `cases`: states by a name."""
 
-    def __init__(self, namespace: Namespace, port: int, lock: Path) -> None:
-        command = ["ip", "netns", "exec", namespace.name, sys.executable, "-m", "benchmarks.floor", str(port), str(lock)]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    def __init__(self, namespace: Namespace, port: int, home: Path, cases: dict[str, States]) -> None:
+        file = home / "floor.json"
+        file.write_text(json.dumps(cases), encoding="utf-8")
+        command = [sys.executable, "-m", "benchmarks.floor", str(port), str(home / "twin.lock"), str(file)]
+        self._process = namespace.popen(*command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         if self._process.stdout.readline() != "ready\n":
             self.close()
             raise RuntimeError("the floor program did not start; its stderr says why")
 
     def done(self) -> tuple[float, float]:
-        """Waits for one change; the seconds that its commits and read-backs took, and the CPU seconds of all of it."""
+        """Waits for one change; the seconds that its writes and read-backs took, and the CPU seconds of all of it."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -70,30 +68,59 @@ class Floor:
         self.close()
 
 
-def _rule(*, opened: bool, family: Family) -> tuple[str, Encoded]:
-    """The chain and the one rule of the changed policy, as the agent renders them."""
-    path, document = workload.changed_policy(2, opened=opened)
-    key = keys.parse(path)
-    assert key is not None
-    policy = decode(key, json.dumps(document).encode()).value
-    assert isinstance(policy, Policy)
-    owner = Owner("ingress", names.policy_title(policy.key), policy.tier, "gnp", policy.name)
-    (rule,) = rules_chain(policy.ingress_rules, "filter", family, owner, options(BUILT_IN, ()))
-    return names.policy_chain(policy.key, "ingress"), Encoder(family).encode(rule)
+@dataclass
+class _Way:
+    """One direction of a case."""
+
+    tables: dict[TableId, list[e.ChainEdit]]
+    checks: dict[TableId, e.Check]
+    sets: e.SetWriter
 
 
-def _write(table: TableId, chain: str, rule: Encoded, *, opened: bool) -> None:
-    """One commit, and a look whether the kernel has the rule now."""
-    with Handle(table) as handle:
-        handle.remove(chain, 0)
-        handle.insert(chain, 0, rule.entry)
-        handle.commit()
-    with TableSocket(table.family) as tables:
-        _, blob = tables.read(table)
-    at = blob.find(rule.entry[handle.layout.header : -40])
-    # A verdict is negative, a jump a place in the table; the last 8 bytes of an entry are either, and padding.
-    if at < 0 or (blob[at + len(rule.entry) - handle.layout.header - 5] & 0x80 == 0) != opened:
-        raise RuntimeError(f"table {table} has not the rule that was just written")
+class _Case:
+    """Both directions. Making one tries them, in the namespace that the thread is in."""
+
+    def __init__(self, closed: Held, opened: Held, socket: Netlink) -> None:
+        there = self._entries(closed, opened)
+        self._by_tool(closed, opened)
+        here = self._entries(closed, opened)
+        self._by_tool(opened, closed)
+        ways = []
+        for old, new, before, after in ((there, here, closed, opened), (here, there, opened, closed)):
+            changed = {table: e.edits(old[table], new[table], table) for table in old}
+            sets = e.SetWriter(before[2], after[2], e.families_of(after[2]))
+            ways.append(_Way(changed, {}, sets))
+        self.opening, self.closing = ways
+        for way in ways:
+            self.write(way, socket)
+            way.checks = {table: e.Check(table.family, e.look(table)) for table in way.tables}
+        for way, other in (ways, ways[::-1]):
+            for table, check in way.checks.items():
+                check.narrow(other.checks[table])
+
+    @staticmethod
+    def _by_tool(before: Held, after: Held) -> None:
+        for (tool, _), old, new in zip(FAMILIES, before, after, strict=False):
+            if changed := dumps.differences(old, new):
+                subprocess.run([f"{tool}-restore", "--noflush"], input=dumps.script(changed), text=True, check=True, timeout=60)
+
+    @staticmethod
+    def _entries(closed: Held, opened: Held) -> dict[TableId, e.Entries]:
+        """Of every table that differs, the chains that do, as they are now."""
+        return {
+            e.table_id(family, table): e.read(e.table_id(family, table), sorted(difference.chains))
+            for (_, family), old, new in zip(FAMILIES, closed, opened, strict=False)
+            for table, difference in dumps.differences(old, new).items()
+        }
+
+    def write(self, way: _Way, socket: Netlink) -> None:
+        """Everything of one direction."""
+        way.sets.write(socket)
+        for table, todo in way.tables.items():
+            e.commit(table, todo)
+        for table, check in way.checks.items():
+            if not check.holds(e.look(table)):
+                raise RuntimeError(f"table {table} has not what was just written")
 
 
 def _events(port: int) -> Iterator[bytes]:
@@ -115,20 +142,23 @@ def _events(port: int) -> Iterator[bytes]:
             yield event.kv.value
 
 
-def main(port: int, lock_path: Path) -> None:
-    """Follows the key: `open` or `closed`."""
-    rules = {(opened, family): _rule(opened=opened, family=family) for opened in (True, False) for family in FAMILIES}
+def main(port: int, lock_path: Path, file: Path) -> None:
+    """Follows the key: a case, a blank, and `open` or `closed`."""
+    socket = e.opened_socket()
+    cases = {
+        name: _Case(tuple(closed), tuple(opened), socket) for name, (closed, opened) in json.loads(file.read_text()).items()
+    }
     lock = XtablesLock(lock_path, 10.0)
     used = time.process_time()
     for value in _events(port):
         began = time.perf_counter()
-        opened = value == b"open"
+        name, _, state = value.decode().rpartition(" ")
+        case = cases[name]
         with lock.held():
-            for family in FAMILIES:
-                _write(TableId(family, "filter"), *rules[opened, family], opened=opened)
+            case.write(case.opening if state == "open" else case.closing, socket)
         took, before, used = time.perf_counter() - began, used, time.process_time()
         print(took, used - before, flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

@@ -3,60 +3,126 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import islice
 
 import pytest
-from benchmarks import cold_start, converge_quiet, workload
+from benchmarks import changes, page, workload
+from benchmarks.bench import Bench, Ratio, Target, p99
 from benchmarks.found import Found
-from benchmarks.report import APART, Result
+from benchmarks.report import Result, table
+from benchmarks.sizes import SIZES, TINY
 
 from hostward.model import keys
 from hostward.model.decode import decode
 
+SMALL = SIZES["small"]
 
-@pytest.mark.parametrize("policies", [2, 10, 1003])
-def test_everything_stored_is_understood(policies: int) -> None:
-    stored = dict(workload.documents(policies))
+
+def assert_understood(path: str, document: dict[str, object]) -> None:
+    key = keys.parse(path)
+    assert key is not None, path
+    assert not decode(key, json.dumps(document).encode()).problems, path
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "medium"])
+def test_everything_stored_is_understood_and_there_is_as_much_as_is_said(name: str) -> None:
+    size = SIZES[name]
+    stored = dict(workload.documents(size))
     for path, document in stored.items():
-        key = keys.parse(path)
-        assert key is not None, path
-        assert not decode(key, json.dumps(document).encode()).problems, path
-    assert sum("globalnetworkpolicies" in path for path in stored) == policies
-    path, opened = workload.changed_policy(policies, opened=True)
-    assert stored[path] == workload.changed_policy(policies, opened=False)[1] != opened
+        assert_understood(path, document)
+    kinds = Counter(document["kind"] for document in stored.values())
+    assert kinds["GlobalNetworkPolicy"] + kinds["NetworkPolicy"] == size.policies
+    assert (kinds["HostEndpoint"], kinds["WorkloadEndpoint"]) == (size.hosts, size.workloads)
+    nets = [document["spec"]["nets"] for document in stored.values() if document["kind"] == "GlobalNetworkSet"]
+    assert sum(map(len, nets)) == len({net for some in nets for net in some}) == size.members
+    path, opened = workload.changed_policy(opened=True)
+    assert stored[path] == workload.changed_policy(opened=False)[1] != opened
+    path, opened = workload.member_set(size, opened=True)
+    assert len(opened["spec"]["nets"]) == len(stored[path]["spec"]["nets"]) + 1
 
 
-def converge(agent: float, floor: float, control: float) -> Found:
-    names = {converge_quiet.AGENT: agent, converge_quiet.FLOOR: floor, converge_quiet.CONTROL: control}
-    times = {f"{name} {way}": [value, value, 99] for name, value in names.items() for way in ("open", "close")}
-    return Found(times | {converge_quiet.AGENT_CPU: [agent], converge_quiet.FLOOR_CPU: [floor, floor]}, {"commits": [2]})
+@pytest.mark.parametrize("name", list(SIZES))
+def test_workloads_have_interfaces_of_their_own(name: str) -> None:
+    size = SIZES[name]
+    specs = [document["spec"] for _, document in workload.endpoints(size) if document["kind"] == "WorkloadEndpoint"]
+    assert len({spec["interfaceName"] for spec in specs}) == size.workloads
+    assert len({address for spec in specs for address in spec["ipNetworks"]}) == 2 * size.workloads
+
+
+@pytest.mark.parametrize("kind", changes.KINDS)
+def test_a_change_is_understood_and_the_next_one_takes_it_back(kind: str) -> None:
+    stored = dict(workload.documents(SMALL))
+    for serial in range(0, 8, 2):
+        (path, made), (again, back) = changes.of(SMALL, kind, serial), changes.of(SMALL, kind, serial + 1)
+        assert path == again
+        assert made is not None
+        assert_understood(path, made)
+        assert back == stored.get(path) != made
+
+
+def test_random_changes_are_always_the_same() -> None:
+    first, again = (list(islice(changes.mixed(TINY), 50)) for _ in range(2))
+    assert first == again
+    assert len({path for path, _ in first}) > 5
+
+
+BENCH = Bench(
+    "one",
+    "about",
+    (Ratio("a / b", "a", "b"), Ratio("a's p99 / b", "a", "b", by=p99), Ratio("added", "a", "b", less="zero")),
+    (Ratio("b again / b", "c", "b"),),
+    targets=(Target("a / b", 3.0), Target("added", 1.0, ("large",))),
+    limits=(("commits", 2),),
+)
+
+
+def found(a: list[float], b: list[float], c: list[float]) -> Found:
+    return Found({"a": a, "b": b, "c": c, "zero": [1.0]}, {"commits": [2, 2]})
 
 
 def test_ratios_are_of_the_same_block_and_the_same_repetition() -> None:
-    result = Result("converge_quiet", 10, [converge(20, 10, 10), converge(60, 20, 20), converge(40, 10, 10)])
-    assert {ratio: found for ratio, found in result.ratios().items() if "CPU" not in ratio} == {
-        f"{way}: agent / floor": [2.0, 3.0, 4.0] for way in ("open", "close")
-    }
-    assert result.ratios()["CPU of a change: agent / floor"] == [2.0, 3.0, 4.0]
+    busy = [1, 2, 4, 9]
+    drifting = found([20 * one for one in busy[:3]] + [1], [10.0 * one for one in busy], [10.0 * one for one in busy])
+    result = Result(BENCH, "small", "", [found([20, 20], [10, 10], [10, 10]), found([60], [20], [20]), drifting])
+    assert result.ratios()["a / b"] == [2.0, 2.0, 3.0]
+    assert result.ratios()["added"][2] == round(59 / 19, 3)
+    assert result.ratios()["a's p99 / b"] == [2.0, 2.667, 3.0]
     assert not result.void
     assert "VOID" not in result.text()
-    drifting = Found(
-        {name: [value * busy for busy in (1, 2, 4, 9)] for name, (value, *_) in converge(20, 10, 10).times.items()}, {}
-    )
-    drifting.times[f"{converge_quiet.AGENT} open"][3] = 1.0
-    assert Result("converge_quiet", 10, [drifting]).ratios()["open: agent / floor"] == [2.0, 2.0, 2.0]
     assert result.other() == {"commits": [2]}
+    assert result.targets() == [("a / b: 2.00, aimed at at most 3", True), ("commits: 2, aimed at at most 2", True)]
+
+
+def test_what_was_not_measured_is_left_out() -> None:
+    result = Result(BENCH, "large", "", [Found({"a": [1.0]})])
+    assert (result.ratios(), result.controls(), result.targets()) == ({}, {}, [])
+    assert not result.void
 
 
 @pytest.mark.parametrize(("control", "void"), [(11.5, True), (8.5, True), (10.5, False)])
 def test_a_run_whose_control_is_off_is_void(control: float, void: bool) -> None:
-    result = Result("converge_quiet", 10, [converge(20, 10, control)])
+    result = Result(BENCH, "small", "", [found([20], [10], [control])])
     assert result.void is void
     assert ("VOID" in result.text()) is void
+    assert ("| void |" in "\n".join(page.summary([result]))) is void
     assert result.line({"kernel": "x"})["void"] is void
 
 
-def test_imports_and_decoding_are_taken_off() -> None:
-    times = {cold_start.AGENT: 1000.0, cold_start.ENFORCED: 900.0, cold_start.FLOOR: 100.0, cold_start.CONTROL: 100.0}
-    parts = {"alone: importing": 300.0, "alone: reading and decoding": 200.0, "agent: CPU": 500.0, "floor: CPU": 50.0}
-    found = Found({name: [value] for name, value in (times | parts).items()}, {})
-    assert Result("cold_start", 10, [found]).ratios()[APART] == [5.0, 5.0, 5.0]
+def test_the_page_keeps_everything_around_its_section() -> None:
+    old = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
+    new = page.section(old, [Result(BENCH, "small", "", [found([20], [10], [10])])], ["x.svg"], {"kernel": "6"})
+    assert new.startswith(f"before\n{page.BEGIN}\n")
+    assert new.endswith(f"{page.END}\nafter\n")
+    assert "old" not in new
+    assert "![x](performance/x.svg)" in new
+
+
+def test_a_table_has_a_column_for_all_that_any_row_has() -> None:
+    assert table([{"a": 1000, "b": 0.5}, {"b": "x", "c": 2}]) == [
+        "| a | b | c |",
+        "|---|---|---|",
+        "| 1,000 | 0.5 |  |",
+        "|  | x | 2 |",
+        "",
+    ]
