@@ -33,9 +33,11 @@ class Loop:
         self.forget_handler(sock)
         sock.close()
 
-    def turn(self, seconds: float | None) -> None:
-        """Waits at most `seconds` and serves whatever is ready."""
-        for fd, event in self.poll.poll(None if seconds is None else max(0.0, seconds) * 1000):
+    def turn(self, seconds: float | None) -> bool:
+        """Waits at most `seconds` and serves whatever is ready; whether anything was."""
+        ready = self.poll.poll(None if seconds is None else max(0.0, seconds) * 1000)
+        for fd, event in ready:
             handle = self.ready.get(fd)
             if handle is not None:
                 handle(event)
+        return bool(ready)
