@@ -51,7 +51,7 @@ def pod_address(node: str, number: int) -> Pair:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod as Kubernetes knows it. `ports`: name to TCP port."""
+    """A pod as Kubernetes knows it. `ports`: name to TCP port. `account`: its service account; "" for none."""
 
     namespace: str
     name: str
@@ -59,6 +59,7 @@ class Pod:
     addresses: Pair
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     ports: Mapping[str, int] = field(default_factory=dict, hash=False)
+    account: str = ""
 
     @property
     def label(self) -> str:
@@ -75,7 +76,7 @@ class Pod:
         named = [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in self.ports.items()]
         manifest = {
             "metadata": {"name": self.name, "namespace": self.namespace, "labels": dict(self.labels)},
-            "spec": {"nodeName": self.node, "containers": [{"ports": named}]},
+            "spec": {"nodeName": self.node, "containers": [{"ports": named}], "serviceAccountName": self.account},
             "status": {"podIPs": [{"ip": address} for address in self.addresses]},
         }
         converted = kubernetes_pods.to_v3(manifest, self.namespace, "cali")
@@ -97,6 +98,13 @@ def namespace(name: str, **labels: str) -> dict[str, Document]:
     """A namespace's profile, by key."""
     (document,) = kubernetes_profiles.namespace_to_v3({"metadata": {"name": name, "labels": labels}}).documents
     return {keys.path(ResourceKey("Profile", "", f"kns.{name}")): document}
+
+
+def service_account(where: str, name: str, **labels: str) -> dict[str, Document]:
+    """A service account's profile, by key."""
+    manifest = {"metadata": {"name": name, "namespace": where, "labels": labels}}
+    (document,) = kubernetes_profiles.service_account_to_v3(manifest, where).documents
+    return {keys.path(ResourceKey("Profile", "", document["metadata"]["name"])): document}
 
 
 def global_policy(name: str, selector: str, **spec: Any) -> dict[str, Document]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -129,6 +130,80 @@ def test_a_network_set_of_a_namespace(cluster: c.Cluster) -> None:
     )
     cluster.bring(state, by_team, network_set("red", "friends", nets, kind="friend"))
     cluster.judge(c.only(WEB, WEB[2]))
+
+
+def test_a_rule_for_what_is_in_no_namespace(cluster: c.Cluster) -> None:
+    """`global()`: sets of no namespace and hosts, and nothing that is in one."""
+    state, nets = base(cluster), [f"{c.OUTSIDE[0]}/32", f"{c.OUTSIDE[1]}/128"]
+    served = c.policy(
+        "blue", "web", "app == 'web'", ingress=[to(9090, selector="kind == 'friend'", namespaceSelector="global()")]
+    )
+    for where, passes in (("", True), ("blue", False)):
+        cluster.bring(state, served, network_set(where, "friends", nets, kind="friend"))
+        cluster.judge(c.only(WEB, *([WEB[2]] if passes else [])))
+    one = c.host_endpoint("one", "eth0", kind="friend")
+    (document,) = one.values()
+    document["spec"] |= {"expectedIPs": [*c.node_addresses("one")], "profiles": ["projectcalico-default-allow"]}
+    friend = cluster.pods["blue/client"].relabelled(kind="friend")
+    cluster.bring(state, served, one, cluster.endpoints(friend))
+    cluster.judge(c.only(WEB, WEB[3]))
+
+
+def test_service_accounts(cluster: c.Cluster) -> None:
+    """By name and by label, for whom a policy is and in its rules; an account of that name elsewhere is another one."""
+    accounts = {
+        **c.service_account("red", "bot", trusted="yes"),
+        **c.service_account("blue", "bot"),
+        **c.service_account("blue", "server", role="served"),
+    }
+    with_account = {"red/client": "bot", "blue/client": "bot", "blue/web": "server"}
+    pods = [replace(cluster.pods[label], account=account) for label, account in with_account.items()]
+    state = {**base(cluster), **cluster.endpoints(*pods), **accounts}
+    cluster.bring(state)
+    cluster.judge(c.only(WEB, *WEB))
+
+    def served(**accounts: Any) -> dict[str, c.Document]:
+        rules = [to(9090, namespaceSelector="has(team)", serviceAccounts=accounts)]
+        return c.policy("blue", "web", "", serviceAccountSelector="role == 'served'", ingress=rules)
+
+    cluster.bring(state, served(names=["bot"]))
+    cluster.judge({**c.only(WEB, *WEB[:2]), "outside > blue/client 80": True})  # whose account isn't selected
+    cluster.bring(state, served(selector="trusted == 'yes'"))
+    cluster.judge(c.only(WEB, WEB[0]))
+    cluster.bring(state, served(selector="trusted == 'yes'"), c.service_account("red", "bot", trusted="no"))
+    cluster.judge(c.only(WEB))
+    cluster.bring(state, served(names=["nobody"]))
+    cluster.judge(c.only(WEB))
+
+
+def test_staged_policies_are_never_enforced(cluster: c.Cluster) -> None:
+    state = {**base(cluster), **stars(), **c.global_policy("open", "host == 'yes'", ingress=[ALLOW], egress=[ALLOW])}
+    denies = {"tier": "default", "selector": "all()", "order": 1, "types": ["Ingress", "Egress"], "ingress": [DENY]}
+    forward = {**denies, "applyOnForward": True, "egress": [DENY]}
+    staged = {
+        c.ResourceKey("StagedGlobalNetworkPolicy", "", "default.deny"): forward,
+        c.ResourceKey("StagedGlobalNetworkPolicy", "", "default.early"): {**denies, "preDNAT": True, "applyOnForward": True},
+        c.ResourceKey("StagedNetworkPolicy", "blue", "default.deny"): denies,
+        c.ResourceKey("StagedKubernetesNetworkPolicy", "blue", "deny"): {"podSelector": {}, "policyTypes": ["Ingress"]},
+    }
+    documents = {
+        c.keys.path(key): {
+            "apiVersion": c.keys.API_VERSION,
+            "kind": key.kind,
+            "metadata": {"name": key.name, **({"namespace": key.namespace} if key.namespace else {})},
+            "spec": spec,
+        }
+        for key, spec in staged.items()
+    }
+    cells = dict.fromkeys((*WEB, "outside > one 80", "outside > two 80"), True)
+    cluster.bring(state)
+    cluster.judge(cells)
+    cluster.bring(state, documents)
+    cluster.judge(cells)
+    for agent in cluster.agents.values():
+        kinds = ("StagedGlobalNetworkPolicy", "StagedNetworkPolicy", "StagedKubernetesNetworkPolicy")
+        assert [agent.metric("hostward_objects", kind=kind) for kind in kinds] == [2, 1, 1]
+        assert agent.status()["setAsideCount"] == 0
 
 
 # --- host endpoints ------------------------------------------------------------------------------------------------------
