@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hostward.render.dispatch import MOST_IN_A_ROW, tree
+from hostward.render.dispatch import MOST_IN_A_ROW, Dispatch
 from hostward.render.ruleset import DROP, MAX_CHAIN_NAME, Chain, Interface, Jump, Rule
 
 END = (Rule((), DROP),)
 names = st.text("ab01-", min_size=0, max_size=4).map("cali".__add__)
+
+
+def tree(dispatch: Dispatch) -> dict[str, Chain]:
+    """All chains that packets can get to."""
+    chains: dict[str, Chain] = {}
+    todo = [dispatch.root]
+    while todo:
+        name = todo.pop()
+        chains[name] = dispatch.chain(name)
+        todo += [rule.target.chain for rule in chains[name] if isinstance(rule.target, Jump) and rule.target.chain in dispatch]
+    return chains
+
+
+def of(root: str, interfaces: Iterable[str]) -> Dispatch:
+    dispatch = Dispatch(root, "in", END)
+    dispatch.update({name: Jump(f"to {name}", goto=True) for name in interfaces})
+    return dispatch
 
 
 def walk(chains: Mapping[str, Chain], interface: str) -> tuple[str, int]:
@@ -37,7 +54,7 @@ def walk(chains: Mapping[str, Chain], interface: str) -> tuple[str, int]:
 
 @given(st.sets(names, max_size=60), names)
 def test_each_interface_finds_its_chain_and_no_other_does(interfaces: set[str], other: str) -> None:
-    chains = tree("root", "in", {name: f"to {name}" for name in interfaces}, END)
+    chains = tree(of("root", interfaces))
     for name in interfaces:
         assert walk(chains, name)[0] == f"to {name}"
     if other not in interfaces:
@@ -47,15 +64,40 @@ def test_each_interface_finds_its_chain_and_no_other_does(interfaces: set[str], 
 
 def test_the_way_is_short_for_many_workloads() -> None:
     interfaces = ["cali" + hashlib.sha1(str(n).encode(), usedforsecurity=False).hexdigest()[:11] for n in range(1000)]
-    chains = tree("root", "out", {name: f"to {name}" for name in interfaces}, END)
+    chains = tree(of("root", interfaces))
     most = max(walk(chains, name)[1] for name in interfaces)
     assert most <= 16 * 3 + MOST_IN_A_ROW
-    assert all(len(name) <= MAX_CHAIN_NAME for name in tree("hw-from-wl", "in", dict.fromkeys(interfaces, "x"), END))
+    assert all(len(name) <= MAX_CHAIN_NAME for name in tree(of("hw-from-wl", interfaces)))
 
 
 def test_one_more_workload_changes_few_chains() -> None:
     interfaces = ["cali" + hashlib.sha1(str(n).encode(), usedforsecurity=False).hexdigest()[:11] for n in range(501)]
-    before = tree("root", "in", {name: f"to {name}" for name in interfaces[1:]}, END)
-    after = tree("root", "in", {name: f"to {name}" for name in interfaces}, END)
+    before = tree(of("root", interfaces[1:]))
+    after = tree(of("root", interfaces))
     changed = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
     assert sum(len(after.get(name, ())) for name in changed) <= 2 * 16 + MOST_IN_A_ROW
+
+
+@given(st.lists(st.sets(names, max_size=30), min_size=1, max_size=4))
+def test_interfaces_that_come_and_go_leave_the_tree_of_those_that_are_there(states: list[set[str]]) -> None:
+    dispatch = Dispatch("root", "in", END)
+    known: dict[str, Chain] = {}
+    before: set[str] = set()
+    for interfaces in states:
+        coming: dict[str, Jump | None] = {name: Jump(f"to {name}", goto=True) for name in interfaces}
+        dirty = dispatch.update(coming | dict.fromkeys(before - interfaces))
+        after = tree(dispatch)
+        assert after == tree(of("root", interfaces))
+        assert all(known[name] is chain for name, chain in after.items() if name in known and name not in dirty)
+        known, before = after, interfaces
+
+
+def test_what_is_gone_is_forgotten() -> None:
+    dispatch = Dispatch("root", "in", END)
+    for number in range(50):
+        come = {f"cali{number}-{n}": Jump("x", goto=True) for n in range(20)}
+        dispatch.update(come)
+        tree(dispatch)
+        dispatch.update(dict.fromkeys(come))
+    assert list(tree(dispatch)) == ["root"]
+    assert dispatch.size == 1

@@ -6,88 +6,137 @@ Pure functions; any thread.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from hostward.model.resolved import ResolvedEndpoint, TierPolicies
 from hostward.render import names
+from hostward.render.groups import Group, Tier, profiles_of, tiers_of
 from hostward.render.marks import clear
 from hostward.render.names import Direction
 from hostward.render.options import Options
-from hostward.render.ruleset import RETURN, Chain, Family, Jump, Rule, Target
-from hostward.render.steps import Place, entrance, profile_rules, tier_rules
+from hostward.render.ruleset import RETURN, Chain, Family, Jump, Rule, TableName
+from hostward.render.steps import Judges, Place, compact, ended, entrance, profile_rules, tier_rules
+
+Traffic = Literal["", "fw", "wl"]
 
 
-def _has_direction(tiers: Sequence[TierPolicies], direction: Direction) -> bool:
-    return any(tier.ingress if direction == "ingress" else tier.egress for tier in tiers)
+@dataclass(frozen=True, slots=True)
+class HostLists:
+    """What a host endpoint's packets of one direction go through, by the traffic that is judged (M-33), cut into groups."""
+
+    endpoint: ResolvedEndpoint
+    direction: Direction
+    untracked: tuple[Tier, ...] = ()
+    pre_dnat: tuple[Tier, ...] = ()
+    normal: tuple[Tier, ...] = ()
+    forward: tuple[Tier, ...] = ()
+    profiles: tuple[Group, ...] = ()
+
+    @classmethod
+    def of(cls, endpoint: ResolvedEndpoint, direction: Direction) -> HostLists:
+        """An endpoint's lists; one that isn't understood has none (D4)."""
+        if endpoint.isolated:
+            return cls(endpoint, direction)
+        lists = endpoint.policies
+        return cls(
+            endpoint,
+            direction,
+            tiers_of(lists.untracked, direction),
+            tiers_of(lists.pre_dnat, direction),
+            tiers_of(lists.normal, direction),
+            tiers_of(lists.forward, direction),
+            profiles_of(endpoint, direction),
+        )
+
+    def groups(self) -> frozenset[Group]:
+        """All groups in them."""
+        tiers = (*self.untracked, *self.pre_dnat, *self.normal, *self.forward)
+        return frozenset((*(group for tier in tiers for group in tier.groups), *self.profiles))
 
 
-def _normal(place: Place, endpoint: ResolvedEndpoint) -> Iterator[Rule]:
-    if place.accept == RETURN and place.table == "filter":
-        established: Target = Jump(names.ALLOW, goto=True)
-    else:
-        established = place.accept
-    yield from entrance(place, established=established)
-    if endpoint.isolated:
+def _place(lists: HostLists, table: TableName, family: Family, options: Options) -> Place:
+    return Place(lists.endpoint.interface, lists.direction, table, family, options)
+
+
+def _normal(place: Place, lists: HostLists, judges: Judges) -> Iterator[Rule]:
+    yield from entrance(place, established=place.accept)
+    if lists.endpoint.isolated:
         yield Rule((), place.deny, counter=place.drop("isolated"))
         return
-    yield from tier_rules(place, endpoint.policies.normal, place.accept, no_track=False, tier_end=True)
-    yield from profile_rules(place, endpoint.profiles, place.accept)
+    yield from tier_rules(place, lists.normal, judges, place.accept, tier_end=True)
+    yield from profile_rules(place, lists.profiles, judges, place.accept)
 
 
-def _forward(place: Place, endpoint: ResolvedEndpoint, tiers: Sequence[TierPolicies], *, closed: bool) -> Iterator[Rule]:
-    """Forwarded traffic has no failsafes. `closed`: profiles and the final deny apply too (D3, hostForwardPolicy All)."""
-    yield from entrance(place, established=Jump(names.ALLOW, goto=True), failsafe=False)
-    if endpoint.isolated:
+def _forward(place: Place, lists: HostLists, judges: Judges, traffic: Traffic, *, closed: bool) -> Iterator[Rule]:
+    """Forwarded traffic has no failsafes. `closed`: profiles and the final deny apply too (D3, hostForwardPolicy All).
+
+    Open connections don't get here between host interfaces. Packets of workloads are allowed if nobody denies them: their
+    accept mark is set before the workload's side judges.
+    """
+    yield from entrance(place, established=RETURN if traffic == "wl" else None, failsafe=False)
+    if lists.endpoint.isolated:
         yield Rule((), place.deny, counter=place.drop("isolated"))
         return
-    if not closed and not tiers:
-        yield Rule((), Jump(names.ALLOW, goto=True))
+    if not closed and not lists.endpoint.policies.forward:
+        if traffic != "wl":
+            yield Rule((), Jump(names.ALLOW, goto=True))
         return
-    yield Rule((), clear(place.options.marks.accept))
-    yield from tier_rules(place, tiers, RETURN, no_track=False, tier_end=True)
+    if place.direction == "egress":  # the other side's word; on entry nobody has spoken yet
+        yield Rule((), clear(place.options.marks.accept))
+    yield from tier_rules(place, lists.normal if closed else lists.forward, judges, RETURN, tier_end=True)
     if closed:
-        yield from profile_rules(place, endpoint.profiles, RETURN)
+        yield from profile_rules(place, lists.profiles, judges, RETURN)
 
 
-def filter_chains(endpoint: ResolvedEndpoint, family: Family, options: Options) -> dict[str, Chain]:
-    """An endpoint's chains in filter: its own traffic, and forwarded traffic, from and to hosts and workloads."""
-    chains = {}
-    for direction in ("ingress", "egress"):
-        place = Place(endpoint.interface, direction, "filter", family, options)
-        workload = tuple(_forward(place, endpoint, endpoint.policies.forward, closed=False))
-        tiers = endpoint.policies.normal
-        host = tuple(_forward(place, endpoint, tiers, closed=True)) if options.forward_all else workload
-        chains[names.endpoint_chain(endpoint.interface, direction)] = tuple(_normal(place, endpoint))
-        chains[names.endpoint_chain(endpoint.interface, direction, "fw")] = host
-        chains[names.endpoint_chain(endpoint.interface, direction, "wl")] = workload
-    return chains
+def _chain(rules: Iterator[Rule], options: Options) -> Chain:
+    return compact(ended(rules), options.marks)
 
 
-def mangle_chains(endpoint: ResolvedEndpoint, family: Family, options: Options) -> dict[str, Chain]:
+def filter_chains(lists: HostLists, family: Family, options: Options, judges: Judges) -> dict[str, Chain]:
+    """An endpoint's chains in filter: its own traffic, and forwarded traffic, with hosts and with workloads."""
+    place = _place(lists, "filter", family, options)
+    host = _forward(place, lists, judges, "fw", closed=options.forward_all)
+    workload = _forward(place, lists, judges, "wl", closed=False)
+    made: tuple[tuple[Traffic, Iterator[Rule]], ...] = (("", _normal(place, lists, judges)), ("fw", host), ("wl", workload))
+    return {names.endpoint_chain(place.interface, place.direction, traffic): _chain(rules, options) for traffic, rules in made}
+
+
+def mangle_chains(lists: HostLists, family: Family, options: Options, judges: Judges) -> dict[str, Chain]:
     """An endpoint's chains in mangle: preDNAT policy on entry if any; normal egress for what OUTPUT's DNAT has rewritten.
 
     Open connections don't reach the preDNAT chain: the root chain lets them through (H-34).
     """
-    egress = Place(endpoint.interface, "egress", "mangle", family, options)
-    chains = {names.endpoint_chain(endpoint.interface, "egress"): tuple(_normal(egress, endpoint))}
-    if has_pre_dnat(endpoint):
-        place = Place(endpoint.interface, "ingress", "mangle", family, options)
-        rules = list(entrance(place, established=None))
-        rules += tier_rules(place, endpoint.policies.pre_dnat, RETURN, no_track=False, tier_end=False)
-        chains[names.endpoint_chain(endpoint.interface, "ingress")] = tuple(rules)
-    return chains
-
-
-def raw_chains(endpoint: ResolvedEndpoint, family: Family, options: Options) -> dict[str, Chain]:
-    """An endpoint's chains in raw, if it has untracked policy: what is allowed is left out of connection tracking."""
-    if not has_untracked(endpoint):
+    place = _place(lists, "mangle", family, options)
+    if lists.direction == "egress":
+        rules = _normal(place, lists, judges)
+    elif lists.pre_dnat:
+        rules = _pre_dnat(place, lists, judges)
+    else:
         return {}
-    chains = {}
-    for direction in ("ingress", "egress"):
-        place = Place(endpoint.interface, direction, "raw", family, options)
-        rules = list(entrance(place, established=None, tracked=False))
-        rules += tier_rules(place, endpoint.policies.untracked, RETURN, no_track=True, tier_end=False)
-        chains[names.endpoint_chain(endpoint.interface, direction)] = tuple(rules)
-    return chains
+    return {names.endpoint_chain(place.interface, place.direction): _chain(rules, options)}
+
+
+def _pre_dnat(place: Place, lists: HostLists, judges: Judges) -> Iterator[Rule]:
+    yield from entrance(place, established=None)
+    yield from tier_rules(place, lists.pre_dnat, judges, RETURN, tier_end=False)
+
+
+def raw_chains(lists: HostLists, family: Family, options: Options, judges: Judges) -> dict[str, Chain]:
+    """An endpoint's chains in raw, if it has untracked policy: what is allowed is left out of connection tracking."""
+    if not has_untracked(lists.endpoint):
+        return {}
+    place = _place(lists, "raw", family, options)
+    return {names.endpoint_chain(place.interface, place.direction): _chain(_untracked(place, lists, judges), options)}
+
+
+def _untracked(place: Place, lists: HostLists, judges: Judges) -> Iterator[Rule]:
+    yield from entrance(place, established=None, tracked=False)
+    yield from tier_rules(place, lists.untracked, judges, RETURN, tier_end=False)
+
+
+def _has_direction(tiers: Sequence[TierPolicies], direction: Direction) -> bool:
+    return any(tier.ingress if direction == "ingress" else tier.egress for tier in tiers)
 
 
 def has_pre_dnat(endpoint: ResolvedEndpoint) -> bool:

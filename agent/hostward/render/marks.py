@@ -14,14 +14,15 @@ BITS_NEEDED = 6
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """`accept`: policy accepted. `passed`: leave the tier. `source`, `destination`: a port block matched. `forwarded`: crossed
-    FORWARD. `generation`: which of two rule trees judges the packet while a change spans tables."""
+    """`accept`: policy accepted. `passed`: leave the tier. `source`, `destination`: a port block matched. `translated`: nat
+    OUTPUT gave it another destination, so POSTROUTING judges it. `generation`: which of two rule trees judges the packet while
+    a change spans tables."""
 
     accept: int
     passed: int
     source: int
     destination: int
-    forwarded: int
+    translated: int
     generation: int
 
     @classmethod
@@ -35,7 +36,7 @@ class Marks:
     @property
     def all(self) -> int:
         """Every bit of ours."""
-        return self.accept | self.passed | self.source | self.destination | self.forwarded | self.generation
+        return self.accept | self.passed | self.source | self.destination | self.translated | self.generation
 
 
 def is_set(bit: int) -> Mark:
@@ -46,6 +47,11 @@ def is_set(bit: int) -> Mark:
 def is_clear(bit: int) -> Mark:
     """The bits are clear."""
     return Mark(0, bit)
+
+
+def any_set(bits: int) -> Mark:
+    """At least one of the bits is set."""
+    return is_set(bits) if bits.bit_count() == 1 else Mark(0, bits, negate=True)
 
 
 def put(bit: int) -> SetMark:

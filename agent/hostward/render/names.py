@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from typing import Final, Literal
@@ -31,6 +32,10 @@ WORKLOAD_RAW: Final = "hw-wl-raw"
 FAILSAFE_IN: Final = "hw-failsafe-in"
 FAILSAFE_OUT: Final = "hw-failsafe-out"
 NEIGHBOUR_DISCOVERY: Final = "hw-nd"
+WORKLOAD_LINK: Final = "hw-wl-nd"
+OPEN_FORWARD: Final = "hw-open-forward"
+OPEN_FORWARD_OUT: Final = "hw-open-forward-out"
+TRANSLATED: Final = "hw-translated"
 ALLOW: Final = "hw-allow"
 PASS: Final = "hw-pass"
 ANY_INTERFACE_ID: Final = "_any"
@@ -60,6 +65,12 @@ def policy_chain(key: ResourceKey, direction: Direction) -> str:
     """The chain of a policy's rules of one direction; global policies by their own name."""
     prefix = "hw-pi-" if direction == "ingress" else "hw-po-"
     return chain_name(prefix, key.name if not key.namespace else policy_title(key))
+
+
+def group_chain(members: Iterable[str], direction: Direction) -> str:
+    """The chain of neighbouring policies of a list, named by their own chains: other rules in them, and it keeps its name."""
+    prefix = "hw-gi-" if direction == "ingress" else "hw-go-"
+    return prefix + _hash("\n".join(members), MAX_CHAIN_NAME - len(prefix))
 
 
 def profile_chain(name: str, direction: Direction) -> str:

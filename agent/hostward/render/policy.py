@@ -14,6 +14,7 @@ from hostward.model import nets
 from hostward.model.rules import ICMP, ICMPV6, Action, Entity, PortRange, Rule
 from hostward.model.sets import NetSet, SetMatch, holds_ports, side_sets
 from hostward.render.marks import clear, is_set, put
+from hostward.render.merging import MULTIPORT_SLOTS, merged_ports, merged_rules, slots
 from hostward.render.names import ALLOW, PASS, Direction, set_name
 from hostward.render.options import Options
 from hostward.render.ruleset import (
@@ -36,7 +37,6 @@ from hostward.render.ruleset import (
 )
 from hostward.render.ruleset import Rule as KernelRule
 
-MULTIPORT_SLOTS = 15
 LOG_PREFIX_BYTES = 29
 COMMENT_CHARACTERS = 255
 
@@ -52,28 +52,17 @@ class Owner:
     name: str
 
 
-def merged(ranges: Iterable[PortRange]) -> list[tuple[int, int]]:
-    """Port ranges in order, those that touch or overlap made one: the same ports in the fewest slots."""
-    result: list[tuple[int, int]] = []
-    for item in sorted(ranges):
-        if result and item.first <= result[-1][1] + 1:
-            result[-1] = (result[-1][0], max(result[-1][1], item.last))
-        else:
-            result.append((item.first, item.last))
-    return result
-
-
 def port_groups(ranges: Iterable[PortRange]) -> list[tuple[tuple[int, int], ...]]:
     """Port ranges cut into groups of at most 15 multiport slots; a range that isn't one port takes two (R-31)."""
     groups: list[list[tuple[int, int]]] = []
     free = 0
-    for first, last in merged(ranges):
-        slots = 1 if first == last else 2
-        if slots > free:
+    for first, last in merged_ports(ranges):
+        needed = slots(first, last)
+        if needed > free:
             groups.append([])
             free = MULTIPORT_SLOTS
         groups[-1].append((first, last))
-        free -= slots
+        free -= needed
     return [tuple(group) for group in groups]
 
 
@@ -202,7 +191,7 @@ def rule_chain(rule: Rule, table: TableName, family: Family, owner: Owner, optio
 def rules_chain(rules: Iterable[Rule], table: TableName, family: Family, owner: Owner, options: Options) -> Chain:
     """All rules of a policy or profile, one direction. The first kernel rule's comment says whose chain it is (R-40)."""
     result: list[KernelRule] = []
-    for rule in rules:
+    for rule in merged_rules(rules):
         result += rule_chain(rule, table, family, owner, options, first=not result)
     return tuple(result)
 
@@ -210,7 +199,7 @@ def rules_chain(rules: Iterable[Rule], table: TableName, family: Family, owner: 
 def net_sets(rules: Iterable[Rule], family: Family) -> dict[str, NetSet]:
     """The sets of CIDRs that these rules name themselves, by kernel name."""
     found = {}
-    for rule in rules:
+    for rule in merged_rules(rules):
         for entity in (rule.source, rule.destination):
             for wanted in (entity.nets, entity.not_nets):
                 mine = of_family(wanted, family)

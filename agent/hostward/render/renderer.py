@@ -1,266 +1,200 @@
-"""The whole ruleset of a resolved state; what didn't change since the last time is taken from there, as the same objects.
+"""The whole ruleset of a resolved state. A change costs what it affects; whatever it doesn't is the same objects as before.
 
-A chain is rendered when a jump first leads to it: no others are programmed (H-91). A change costs the chains that it changes,
-and one look at every chain in use. Owned by the engine thread; pure but for its memory, which never changes an answer.
+Four kinds of chains: those of policies, profiles and groups of them, made when a jump first leads to them (H-91); those of
+endpoints; dispatch to these; and the roots. Owned by the engine thread; pure but for its memory, which never changes an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Hashable, Mapping
+from typing import TypeVar
 
-from hostward.model.nets import family as family_of
-from hostward.model.nets import set_members
-from hostward.model.resolved import Resolved, ResolvedEndpoint, ResolvedWorkload
+from hostward.model.resolved import Changed, Resolved
 from hostward.model.resources import Policy, Profile
-from hostward.model.rules import Rule
-from hostward.model.sets import NetSet, SetRef, holds_ports
-from hostward.render import names, roots, workload
-from hostward.render.endpoint import filter_chains, has_pre_dnat, has_untracked, mangle_chains, raw_chains
-from hostward.render.names import Direction
+from hostward.render import names, workload
+from hostward.render.bodies import DIRECTIONS, Bodies, Variant, holder_chain
+from hostward.render.endpoint import HostLists, has_pre_dnat, has_untracked
+from hostward.render.group_traits import GroupTraits
+from hostward.render.host_dispatch import OpenForward, host_dispatches
+from hostward.render.list_users import ListUsers, User
 from hostward.render.options import Options
-from hostward.render.policy import Owner, net_sets, rules_chain
-from hostward.render.ruleset import Chain, Family, IPSet, Jump, Ruleset, Table, TableId, TableName
+from hostward.render.roots import HOOKED, Needs
+from hostward.render.ruleset import Chain, Family, Focus, Jump, Ruleset, TableId
+from hostward.render.set_contents import SetContents
+from hostward.render.table import Lists, TableRenderer
+from hostward.render.workload import WorkloadLists, workload_dispatches
 
-Chains = dict[str, Chain]
-Holder = Policy | Profile
-SetSource = tuple[SetRef, Set[str] | NetSet]
-DIRECTIONS: tuple[Direction, ...] = ("ingress", "egress")
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One chain of a table, what it was made from, and what it leads to. `nets`: the sets of CIDRs that its rules name."""
-
-    source: object
-    chain: Chain
-    jumps: tuple[str, ...]
-    sets: frozenset[str]
-    nets: Mapping[str, NetSet]
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
-@dataclass(slots=True)
-class _Memory:
-    """One table as it was rendered last."""
-
-    parts: dict[str, _Part] = field(default_factory=dict)
-    endpoints: dict[str, tuple[ResolvedEndpoint | ResolvedWorkload, Chains]] = field(default_factory=dict)
-    table: Table | None = None
+def _differing(old: Mapping[K, V], new: Mapping[K, V]) -> frozenset[K]:
+    """The keys of what isn't the same object in both."""
+    if old is new:
+        return frozenset()
+    return frozenset((old.keys() - new.keys()) | {key for key, value in new.items() if old.get(key) is not value})
 
 
-def _kept(old: _Part | None, new: _Part) -> bool:
-    return old is new or (old is not None and old.chain is new.chain)
-
-
-def _rules(holder: Holder, direction: Direction) -> tuple[Rule, ...]:
-    return holder.ingress_rules if direction == "ingress" else holder.egress_rules
-
-
-def _owner(holder: Holder, direction: Direction) -> Owner:
-    if isinstance(holder, Profile):
-        return Owner(direction, f"pro/{holder.name}", "", "pro", holder.name)
-    full = f"{holder.key.namespace}/{holder.name}" if holder.key.namespace else holder.name
-    title = names.policy_title(holder.key)
-    return Owner(direction, title, holder.tier, title.partition("/")[0], full)
-
-
-def _holder_chain(holder: Holder, direction: Direction) -> str:
-    if isinstance(holder, Policy):
-        return names.policy_chain(holder.key, direction)
-    return names.profile_chain(holder.name, direction)
-
-
-def _same(a: Chain, b: Chain) -> bool:
-    """Whether two chains are equal, what their counters mean to a report included."""
-    return a is b or (a == b and all(rule.counter == other.counter for rule, other in zip(a, b, strict=True)))
-
-
-def holders(resolved: Resolved) -> Iterator[tuple[Hashable, Holder]]:
-    """Policies and profiles in use, each with a key of its own."""
-    yield from resolved.policies.items()
-    for name, profile in resolved.profiles.items():
-        yield ("profile", name), profile
-
-
-def filled(ref: SetRef, source: Set[str] | NetSet, family: Family, room: int) -> IPSet:
-    """A set with its members of one family; those of a NetSet are of one family already, once in each.
-
-    It outgrows `maxIpsetSize` rather than lose members: a missing one would open a Deny.
-    """
-    if isinstance(source, NetSet):
-        members = frozenset(member for net in source.nets for member in set_members(net))
-    else:
-        members = frozenset(m for m in source if family_of(m.partition(",")[0]) == family)
-    while room < len(members):
-        room *= 2
-    return IPSet("hash:ip,port" if holds_ports(ref) else "hash:net", family, members, room)
-
-
-def _endpoints(resolved: Resolved, table: TableName) -> Iterator[tuple[str, ResolvedEndpoint | ResolvedWorkload]]:
-    """The endpoints with chains of their own in a table, by interface."""
-    yield from resolved.endpoints.items()
-    if table == "filter":
-        yield from resolved.workloads.items()
+def changed_between(old: Resolved, new: Resolved) -> Changed:
+    """What isn't the same object in two resolved states; looks at everything."""
+    return Changed(
+        _differing(old.endpoints, new.endpoints),
+        _differing(old.workloads, new.workloads),
+        _differing(old.policies, new.policies),
+        _differing(old.profiles, new.profiles),
+        _differing(old.sets, new.sets),
+    )
 
 
 class Renderer:
-    """Renders with one set of options; other options, another renderer."""
+    """Renders with one set of options; other options, another renderer. `rendered`: chains computed in the last call."""
 
     def __init__(self, options: Options) -> None:
+        self.rendered = 0
         self._options = options
-        self._holders: dict[Hashable, Holder] = {}
-        self._by_chain: dict[str, tuple[Holder, Direction]] = {}
-        self._sets: dict[str, tuple[object, IPSet]] = {}
-        self._memory = {TableId(family, table): _Memory() for family in options.families for table in roots.HOOKED}
-        self._hooks = {table: roots.hooks(table, options) for table in roots.HOOKED}
-        self._common = {
-            where: {**roots.common_chains(where.family, options), **roots.failsafe_chains(where.name, where.family, options)}
-            for where in self._memory
-        }
+        self._resolved = Resolved()
+        self._bodies = Bodies(options)
+        self._holders: dict[Hashable, Policy | Profile] = {}
+        self._lists: dict[User, Lists] = {}
+        self._users = ListUsers()
+        self._sets = SetContents(options.families, options.max_set_size)
+        self._untracked: set[str] = set()
+        self._pre_dnat: set[str] = set()
+        self._lent: dict[Family, dict[str, Chain]] = {family: {} for family in options.families}
+        self._hosts = {table: host_dispatches(table, options) for table in HOOKED}
+        self._open = OpenForward(options)
+        self._workloads = workload_dispatches(options)
+        self._traits: dict[Variant, GroupTraits] = {}
+        self._tables = [self._table(TableId(family, table)) for family in options.families for table in HOOKED]
+        for table in self._tables:
+            if table.where.name == "raw":
+                table.put({names.WORKLOAD_RAW: workload.raw_chain({})})
+        self._ruleset = Ruleset()
+
+    def _table(self, where: TableId) -> TableRenderer:
+        variant = self._bodies.variant(where)
+        traits = self._traits.setdefault(variant, GroupTraits(self._bodies, variant))
+        trees = [dispatch.tree for dispatch in self._hosts[where.name]]
+        if where.name == "filter":
+            trees += [*self._open.trees, *(tree for _, tree in self._workloads)]
+        return TableRenderer(
+            where, self._options, self._bodies, traits=traits, dispatches=trees, group=self._users.group, sets=self._sets
+        )
 
     def render(self, resolved: Resolved) -> Ruleset:
-        """The desired state of the kernel."""
-        self._follow(resolved)
-        shared = {table: self._roots(resolved.endpoints, table) for table in roots.HOOKED}
-        tables = {
-            where: self._table(resolved, where, shared[where.name] | self._workloads(resolved, where)) for where in self._memory
-        }
-        kept, self._sets = self._sets, {}
-        for family in self._options.families:
-            self._fill(resolved, family, kept)
-        return Ruleset(tables, {name: filled_set for name, (_, filled_set) in self._sets.items()})
+        """The desired state of the kernel. Costs one look at everything."""
+        return self.advance(resolved, changed_between(self._resolved, resolved))[0]
 
-    def _follow(self, resolved: Resolved) -> None:
-        """Brings up to date whose rules a chain's name stands for."""
-        present = 0
-        for key, holder in holders(resolved):
-            present += 1
-            if self._holders.get(key) is not holder:
+    def advance(self, resolved: Resolved, changed: Changed) -> tuple[Ruleset, Focus]:
+        """The desired state of the kernel, and what in it may differ from the last one; `changed`: since the last call."""
+        self._resolved = resolved
+        rules, gone = self._take_holders(resolved, changed)
+        users = self._take_lists(resolved, changed)
+        groups = [group for chain in rules for name in self._users.with_member(chain) if (group := self._users.group(name))]
+        affected = {
+            variant: users.union(*(self._users.users(group.chain) for group in groups if traits.refresh(group)))
+            for variant, traits in self._traits.items()
+        }
+        self._lend(resolved, changed)
+        dispatch = self._dispatch(resolved, changed)
+        needs = Needs(bool(resolved.endpoints), bool(self._untracked), bool(self._pre_dnat))
+        for table in self._tables:
+            for user in affected[self._bodies.variant(table.where)]:
+                table.put_lists(user, self._lists.get(user))
+            table.refresh(dispatch[table.where.name])
+            table.put_roots(needs)
+            table.sweep()
+            table.refresh(rules)
+            table.refresh(group.chain for group in groups)
+            table.sweep()
+        for chain in gone:
+            self._bodies.drop(chain)
+        return self._settle(resolved, changed)
+
+    def _take_holders(self, resolved: Resolved, changed: Changed) -> tuple[set[str], list[str]]:
+        """The own chains whose rules may differ, and those of policies and profiles that are gone."""
+        now: dict[Hashable, Policy | Profile | None] = {key: resolved.policies.get(key) for key in changed.policies}
+        now |= {("profile", name): resolved.profiles.get(name) for name in changed.profiles}
+        rules, gone = set(), []
+        for key, holder in now.items():
+            if holder is not None:
                 self._holders[key] = holder
-                self._by_chain.update((_holder_chain(holder, direction), (holder, direction)) for direction in DIRECTIONS)
-        if present < len(self._holders):
-            for key in self._holders.keys() - {key for key, _ in holders(resolved)}:
-                holder = self._holders.pop(key)
-                for direction in DIRECTIONS:
-                    del self._by_chain[_holder_chain(holder, direction)]
+                rules |= {holder_chain(holder, direction) for direction in DIRECTIONS if self._bodies.put(holder, direction)}
+            elif (old := self._holders.pop(key, None)) is not None:
+                gone += [holder_chain(old, direction) for direction in DIRECTIONS]
+        return rules, gone
 
-    # --- tables --------------------------------------------------------------------------------------------------------
-    def _table(self, resolved: Resolved, where: TableId, shared: Chains) -> Table:
-        memory = self._memory[where]
-        chains: Chains = {**self._common[where]}
-        endpoints = {}
-        for interface, endpoint in _endpoints(resolved, where.name):
-            known = memory.endpoints.get(interface)
-            if known is None or known[0] is not endpoint:
-                known = (endpoint, self._endpoint(endpoint, where.family, where.name))
-            endpoints[interface] = known
-            chains.update(known[1])
-        chains.update(shared)
-        parts: dict[str, _Part] = {}
-        todo = [f"hw-{chain}" for chain in roots.HOOKED[where.name]]
-        while todo:
-            name = todo.pop()
-            if name not in parts:
-                parts[name] = part = self._part(where, name, chains.get(name), memory.parts.get(name))
-                todo += part.jumps
-        old, memory.parts, memory.endpoints = memory.parts, parts, endpoints
-        if (
-            memory.table is None
-            or len(old) != len(parts)
-            or not all(_kept(old.get(name), part) for name, part in parts.items())
-        ):
-            memory.table = Table({name: part.chain for name, part in parts.items()}, self._hooks[where.name])
-        return memory.table
+    def _take_lists(self, resolved: Resolved, changed: Changed) -> set[User]:
+        """Cuts the lists of endpoints that have changed into groups; whose they are."""
+        users: set[User] = set()
+        for direction in DIRECTIONS:
+            for interface in changed.endpoints:
+                endpoint = resolved.endpoints.get(interface)
+                lists = HostLists.of(endpoint, direction) if endpoint is not None else None
+                users.add(self._replace(("host", interface, direction), lists))
+            for interface in changed.workloads:
+                found = resolved.workloads.get(interface)
+                of_workload = WorkloadLists.of(found, direction) if found is not None else None
+                users.add(self._replace(("workload", interface, direction), of_workload))
+        return users
 
-    def _part(self, where: TableId, name: str, chain: Chain | None, known: _Part | None) -> _Part:
-        """A chain with what it leads to; `chain` is None for those of policies and profiles."""
-        source: object = chain
-        nets: Mapping[str, NetSet] = {}
-        if chain is None:
-            source, direction = self._by_chain[name]
-            if known is not None and known.source is source:
-                return known
-            rules = _rules(source, direction)
-            chain = rules_chain(rules, where.name, where.family, _owner(source, direction), self._options)
-            nets = net_sets(rules, where.family)
-        if known is not None and _same(known.chain, chain):
-            if known.source is source or known.source is known.chain:
-                return known
-            return _Part(source, known.chain, known.jumps, known.sets, known.nets)
-        jumps = dict.fromkeys(rule.target.chain for rule in chain if isinstance(rule.target, Jump))
-        sets = frozenset(used for rule in chain for used in rule.uses_sets())
-        return _Part(source, chain, tuple(jumps), sets, {used: nets[used] for used in sets & nets.keys()})
+    def _replace(self, user: User, lists: Lists | None) -> User:
+        if lists is None:
+            self._lists.pop(user, None)
+        else:
+            self._lists[user] = lists
+        for chain in self._users.replace(user, lists.groups() if lists is not None else frozenset()):
+            for traits in self._traits.values():
+                traits.forget(chain)
+        return user
 
-    def _endpoint(self, endpoint: ResolvedEndpoint | ResolvedWorkload, family: Family, table: TableName) -> Chains:
-        if isinstance(endpoint, ResolvedWorkload):
-            return workload.filter_chains(endpoint, family, self._options)
-        make = {"raw": raw_chains, "mangle": mangle_chains, "filter": filter_chains}[table]
-        return make(endpoint, family, self._options)
+    def _lend(self, resolved: Resolved, changed: Changed) -> None:
+        """Brings up to date what addresses workloads may send from."""
+        for family, lent in self._lent.items():
+            before = dict(lent) if changed.workloads else lent
+            for interface in changed.workloads:
+                found = resolved.workloads.get(interface)
+                rules = workload.lent(found, family, self._options) if found is not None else ()
+                if rules:
+                    lent[interface] = rules
+                else:
+                    lent.pop(interface, None)
+            if lent != before:
+                for table in self._tables:
+                    if table.where == (family, "raw"):
+                        table.put({names.WORKLOAD_RAW: workload.raw_chain(lent)})
 
-    def _roots(self, endpoints: Mapping[str, ResolvedEndpoint], table: TableName) -> Chains:
-        """Dispatch and root chains."""
-        options, chains = self._options, self._dispatch(endpoints, table)
-        if table == "raw":
-            return chains | roots.raw_roots(options, untracked=any(map(has_untracked, endpoints.values())))
-        if table == "mangle":
-            pre_dnat = any(map(has_pre_dnat, endpoints.values()))
-            return chains | roots.mangle_roots(options, endpoints=bool(endpoints), pre_dnat=pre_dnat)
-        return chains | roots.filter_roots(options, hosts=bool(endpoints))
-
-    def _workloads(self, resolved: Resolved, where: TableId) -> Chains:
-        """What surrounds the workloads' own chains."""
-        match where.name:
-            case "filter":
-                return workload.shared_chains(resolved.workloads, where.family, self._options)
-            case "raw":
-                return {names.WORKLOAD_RAW: workload.raw_chain(resolved.workloads, where.family, self._options)}
-            case _:
-                return {}
-
-    def _dispatch(self, endpoints: Mapping[str, ResolvedEndpoint], table: TableName) -> Chains:
-        options = self._options
-        if table == "filter":
-            traffics: tuple[tuple[str, str, Literal["", "fw", "wl"]], ...] = (
-                (names.FROM_ENDPOINT, names.TO_ENDPOINT, ""),
-                (names.FROM_FORWARD, names.TO_FORWARD, "fw"),
-                (names.FROM_WORKLOAD_FORWARD, names.TO_WORKLOAD_FORWARD, "wl"),
-            )
-            return {
-                chain: roots.host_dispatch(endpoints, direction, traffic, options)
-                for ingress, egress, traffic in traffics
-                for chain, direction in ((ingress, DIRECTIONS[0]), (egress, DIRECTIONS[1]))
+    def _dispatch(self, resolved: Resolved, changed: Changed) -> dict[str, set[str]]:
+        """The known chains of dispatch that may differ, by table."""
+        endpoints = resolved.endpoints
+        for interface in changed.endpoints:
+            endpoint = endpoints.get(interface)
+            for has, those in ((has_untracked, self._untracked), (has_pre_dnat, self._pre_dnat)):
+                (those.add if endpoint is not None and has(endpoint) else those.discard)(interface)
+        dirty: dict[str, set[str]] = {table: set() for table in HOOKED}
+        if changed.endpoints:
+            for table, dispatches in self._hosts.items():
+                dirty[table] = set().union(*(dispatch.update(endpoints, changed.endpoints) for dispatch in dispatches))
+            dirty["filter"] |= self._open.update(endpoints, changed.endpoints)
+        for direction, tree in self._workloads:
+            targets = {
+                interface: Jump(names.workload_chain(interface, direction), goto=True)
+                if interface in resolved.workloads
+                else None
+                for interface in changed.workloads
             }
-        if table == "mangle":
-            return {
-                names.FROM_ENDPOINT: roots.host_dispatch(
-                    {name for name, e in endpoints.items() if has_pre_dnat(e)}, "ingress", "", options, governed=endpoints
-                ),
-                names.TO_ENDPOINT: roots.host_dispatch(endpoints, "egress", "", options, except_workloads=True),
-            }
-        untracked = {name for name, e in endpoints.items() if has_untracked(e)}
-        return {
-            names.FROM_ENDPOINT: roots.host_dispatch(untracked, "ingress", "", options),
-            names.TO_ENDPOINT: roots.host_dispatch(untracked, "egress", "", options),
-        }
+            dirty["filter"] |= tree.update(targets)
+        return dirty
 
-    # --- sets ----------------------------------------------------------------------------------------------------------
-    def _fill(self, resolved: Resolved, family: Family, kept: Mapping[str, tuple[object, IPSet]]) -> None:
-        """The sets that the rules of one family name, filled; those whose members are the same are kept."""
-        mine = [part for where, memory in self._memory.items() if where.family == family for part in memory.parts.values()]
-        wanted = frozenset().union(*(part.sets for part in mine if part.sets))
-        sources = _sources(resolved, family, (part.nets for part in mine if part.nets)) if wanted else {}
-        for name in wanted:
-            ref, members = sources[name]
-            known = kept.get(name)
-            if known is None or (known[0] is not members and known[0] != members):
-                known = (members, filled(ref, members, family, self._options.max_set_size))
-            self._sets[name] = known
-
-
-def _sources(resolved: Resolved, family: Family, listed: Iterable[Mapping[str, NetSet]]) -> dict[str, SetSource]:
-    """What each set of a family holds: the members that were calculated, or the CIDRs that rules list."""
-    sources: dict[str, SetSource] = {names.set_name(ref, family): (ref, members) for ref, members in resolved.sets.items()}
-    for nets in listed:
-        sources.update((name, (ref, ref)) for name, ref in nets.items())
-    return sources
+    def _settle(self, resolved: Resolved, changed: Changed) -> tuple[Ruleset, Focus]:
+        chains, self.rendered = {}, 0
+        for table in self._tables:
+            differing, rendered = table.settle()
+            self.rendered += rendered
+            if differing:
+                chains[table.where] = differing
+        sets = self._sets.settle(resolved.sets, changed.sets)
+        if chains or sets or not self._ruleset.tables:
+            tables = {table.where: table.value for table in self._tables}
+            self._ruleset = Ruleset(tables, dict(self._sets.sets) if sets else self._ruleset.sets)
+        return self._ruleset, Focus(chains, sets)

@@ -1,37 +1,32 @@
-"""The chains that every packet enters first, failsafes, and dispatch to the endpoints (`enforcement.md` 4.4, 4.6, 4.7).
+"""The chains that every packet enters first, and those that stay the same whatever governs (`enforcement.md` 4.4, 4.6).
 
 docs/chains.md draws them. Pure functions; any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
 
-from hostward.model.failsafe import FailsafePort
-from hostward.model.nets import family as family_of
-from hostward.model.resolved import ANY_INTERFACE
-from hostward.model.rules import ICMPV6, PortRange
+from hostward.model.rules import ICMPV6
 from hostward.render import names, workload
+from hostward.render.dispatch import by_interface
+from hostward.render.failsafes import failsafe_rules
 from hostward.render.marks import clear, is_clear, is_set, put
-from hostward.render.names import Direction
 from hostward.render.options import Options
-from hostward.render.policy import port_groups
 from hostward.render.ruleset import (
     ACCEPT,
     RETURN,
     Chain,
-    Family,
     Hook,
     IcmpType,
-    Interface,
     Jump,
-    Net,
-    PortSet,
+    NoTrack,
     Protocol,
     Rule,
-    SetMark,
     State,
+    TableId,
     TableName,
     Verdict,
 )
@@ -43,7 +38,6 @@ HOOKED: Final[Mapping[TableName, tuple[str, ...]]] = {
     "mangle": ("PREROUTING", "POSTROUTING"),
     "filter": ("INPUT", "FORWARD", "OUTPUT"),
 }
-Traffic = Literal["", "fw", "wl"]
 
 
 def hooks(table: TableName, options: Options) -> dict[str, Hook]:
@@ -55,118 +49,93 @@ def hooks(table: TableName, options: Options) -> dict[str, Hook]:
     return result
 
 
-def raw_roots(options: Options, *, untracked: bool) -> dict[str, Chain]:
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the root chains are for: whether any host interface is governed, has untracked policy, has preDNAT policy."""
+
+    hosts: bool = False
+    untracked: bool = False
+    pre_dnat: bool = False
+
+
+def root_chains(table: TableName, options: Options, needs: Needs) -> dict[str, Chain]:
+    """The root chains of a table, and those beside them that stay the same whatever interfaces there are."""
+    match table:
+        case "raw":
+            return _raw(options, needs)
+        case "mangle":
+            return _mangle(options, needs)
+        case "filter":
+            return _filter(options, needs)
+
+
+def _raw(options: Options, needs: Needs) -> dict[str, Chain]:
     """raw is the first hook of every packet: our bits are cleared there (D15), then untracked policy judges (H-32, H-33).
 
     Not what workloads send: that is looked at for spoofed sources instead.
     """
-    accepted = Rule((is_set(options.marks.accept),), ACCEPT)
+    accepted = is_set(options.marks.accept)
     result = {}
     for root, dispatch in (("hw-PREROUTING", names.FROM_ENDPOINT), ("hw-OUTPUT", names.TO_ENDPOINT)):
         workloads = workload.enter(options, names.WORKLOAD_RAW) if root == "hw-PREROUTING" else ()
-        judge = (Rule((), Jump(dispatch)), accepted) if untracked else ()
+        judge: Chain = ()
+        if needs.untracked:
+            judge = (Rule((), Jump(dispatch)), Rule((accepted,), NoTrack()), Rule((accepted,), ACCEPT))
         result[root] = (Rule((), clear(options.marks.all)), *workloads, *judge)
     return result
 
 
-def mangle_roots(options: Options, *, endpoints: bool, pre_dnat: bool) -> dict[str, Chain]:
-    """preDNAT policy on entry (H-34); on the way out, what OUTPUT's DNAT rewrote, and nothing that was forwarded (H-35)."""
+def _mangle(options: Options, needs: Needs) -> dict[str, Chain]:
+    """preDNAT policy on entry (H-34); on the way out what nat OUTPUT gave another destination, and nothing else (H-35)."""
     marks, allow = options.marks, Verdict(options.mangle_allow)
+    accepted = (Rule((is_set(marks.accept),), allow),)
     entry: Chain = ()
-    if pre_dnat:
-        accepted = Rule((is_set(marks.accept),), allow)
-        entry = (Rule((ESTABLISHED,), allow), accepted, Rule((), Jump(names.FROM_ENDPOINT)), accepted)
-    leave: Chain = ()
-    if endpoints:
-        leave = (
-            Rule((is_set(marks.forwarded),), RETURN),
-            Rule((is_set(marks.accept),), RETURN),
-            Rule((State(("DNAT",)),), Jump(names.TO_ENDPOINT)),
-        )
+    if needs.pre_dnat:
+        before, after = accepted if needs.untracked else (), accepted if allow != RETURN else ()
+        entry = (Rule((ESTABLISHED,), allow), *before, Rule((), Jump(names.FROM_ENDPOINT)), *after)
+    leave = (Rule((is_set(marks.translated),), Jump(names.TO_ENDPOINT)),) if needs.hosts else ()
     return {"hw-PREROUTING": entry, "hw-POSTROUTING": leave}
 
 
-def filter_roots(options: Options, *, hosts: bool) -> dict[str, Chain]:
-    """INPUT, OUTPUT and FORWARD (H-36..H-38). Without a host endpoint only traffic of workload interfaces is judged."""
+def _filter(options: Options, needs: Needs) -> dict[str, Chain]:
+    """INPUT, OUTPUT and FORWARD (H-36..H-38). Without a host endpoint only traffic of workload interfaces is judged.
+
+    What is forwarded on an open connection between host interfaces is looked at once, for both its sides.
+    """
     from_workload = workload.enter(options, names.WORKLOAD_TO_HOST)
     through_workload = workload.enter(options, names.WORKLOAD_FORWARD, ("in", "out"))
-    chains = {names.WORKLOAD_FORWARD: workload.forward_chain(options, hosts=hosts)}
-    if not hosts:
+    marked = needs.untracked or needs.pre_dnat
+    chains = {names.WORKLOAD_FORWARD: workload.forward_chain(options, hosts=needs.hosts, marked=marked)}
+    if not needs.hosts:
         return chains | {"hw-INPUT": from_workload, "hw-FORWARD": through_workload, "hw-OUTPUT": ()}
     marks = options.marks
-    accepted = Rule((is_set(marks.accept),), Verdict(options.filter_allow))
-    after = () if options.filter_allow == "ACCEPT" else (accepted,)
-    to_workload = [Rule((Interface("out", prefix, True),), RETURN) for prefix in options.workload_prefixes]
+    accepted = (Rule((is_set(marks.accept),), Verdict(options.filter_allow)),)
+    to_workload = (by_interface("out", prefix, RETURN, prefix=True) for prefix in options.workload_prefixes)
     return chains | {
-        "hw-INPUT": (*from_workload, accepted, Rule((), Jump(names.FROM_ENDPOINT)), *after),
+        names.TRANSLATED: (Rule((), put(marks.translated)),),
+        "hw-INPUT": (*from_workload, *(accepted if marked else ()), Rule((), Jump(names.FROM_ENDPOINT))),
         "hw-OUTPUT": (
-            accepted,
+            *(accepted if needs.untracked else ()),
+            # Which interface such a packet leaves by isn't known here yet: POSTROUTING judges it.
+            Rule((State(("DNAT",)),), Jump(names.TRANSLATED, goto=True)),
             *to_workload,
-            Rule((State(("DNAT",), negate=True),), Jump(names.TO_ENDPOINT)),
-            *after,
+            Rule((), Jump(names.TO_ENDPOINT)),
         ),
         "hw-FORWARD": (
-            # The generation bit is raw's alone: the end of FORWARD still asks for it.
-            Rule((), SetMark(marks.forwarded, marks.all & ~(marks.accept | marks.generation))),
             *through_workload,
-            Rule((is_clear(marks.accept),), Jump(names.FROM_FORWARD)),
+            Rule((ESTABLISHED,), Jump(names.OPEN_FORWARD, goto=True)),
+            Rule((is_clear(marks.accept),) if marked else (), Jump(names.FROM_FORWARD)),
             Rule((), Jump(names.TO_FORWARD)),
         ),
     }
 
 
-def host_dispatch(
-    interfaces: Iterable[str],
-    direction: Direction,
-    traffic: Traffic,
-    options: Options,
-    *,
-    governed: Iterable[str] = (),
-    except_workloads: bool = False,
-) -> Chain:
-    """To each interface's chain; to the `*` endpoint's for all others but `lo` (D7) and, if said, workloads (H-52).
-
-    `governed`: the interfaces that have an endpoint, whose own word counts even where it has none (H-7).
-    """
-    way: Literal["in", "out"] = "in" if direction == "ingress" else "out"
-    named = sorted(name for name in interfaces if name != ANY_INTERFACE)
-    rules = [Rule((Interface(way, name),), Jump(names.endpoint_chain(name, direction, traffic), goto=True)) for name in named]
-    if ANY_INTERFACE in interfaces:
-        silent = sorted({"lo", *governed}.difference(named, (ANY_INTERFACE,)))
-        rules += [Rule((Interface(way, name),), RETURN) for name in silent]
-        if except_workloads:
-            rules += [Rule((Interface(way, prefix, True),), RETURN) for prefix in options.workload_prefixes]
-        rules.append(Rule((), Jump(names.endpoint_chain(ANY_INTERFACE, direction, traffic), goto=True)))
-    return tuple(rules)
-
-
-def _failsafe(
-    ports: Iterable[FailsafePort], port_side: Literal["src", "dst"], remote: Literal["src", "dst"], family: Family
-) -> list[Rule]:
-    by_peer: dict[tuple[int, str | None], list[PortRange]] = {}
-    for item in ports:
-        if item.net is None or family_of(item.net) == family:
-            by_peer.setdefault((item.protocol, item.net), []).append(PortRange(item.port, item.port))
-    return [
-        Rule((*((Net(remote, net),) if net else ()), Protocol(protocol), PortSet(port_side, group)), ACCEPT)
-        for (protocol, net), ranges in by_peer.items()
-        for group in port_groups(ranges)
-    ]
-
-
-def failsafe_chains(table: TableName, family: Family, options: Options) -> dict[str, Chain]:
-    """The failsafe ports in and out; in raw also their replies, which no state tells apart there (H-60, H-61)."""
-    inbound = _failsafe(options.failsafe_in, "dst", "src", family)
-    outbound = _failsafe(options.failsafe_out, "dst", "dst", family)
-    if table == "raw":
-        inbound += _failsafe(options.failsafe_out, "src", "src", family)
-        outbound += _failsafe(options.failsafe_in, "src", "dst", family)
-    return {names.FAILSAFE_IN: tuple(inbound), names.FAILSAFE_OUT: tuple(outbound)}
-
-
-def common_chains(family: Family, options: Options) -> dict[str, Chain]:
-    """Where an Allow and a Pass go, and what IPv6 needs to exist at all (D6)."""
+def common_chains(where: TableId, options: Options) -> dict[str, Chain]:
+    """Where an Allow and a Pass go, what IPv6 needs to exist at all (D6), and the failsafe ports."""
+    table, family = where.name, where.family
     chains: dict[str, Chain] = {
+        names.FAILSAFE_IN: failsafe_rules(table, "ingress", family, options),
+        names.FAILSAFE_OUT: failsafe_rules(table, "egress", family, options),
         names.ALLOW: (Rule((), put(options.marks.accept)),),
         names.PASS: (Rule((), put(options.marks.passed)),),
     }

@@ -5,30 +5,31 @@ Pure functions; any thread.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from hostward.model.resolved import TierPolicies
-from hostward.model.rules import ICMPV6, Action
+from hostward.model.rules import ICMPV6
 from hostward.render import names
-from hostward.render.marks import clear, is_clear, is_set
+from hostward.render.bodies import Traits
+from hostward.render.failsafes import failsafe_rules
+from hostward.render.groups import Group, Tier, jump
+from hostward.render.marks import Marks, clear, is_clear, is_set
 from hostward.render.names import Direction
 from hostward.render.options import Options
 from hostward.render.ruleset import (
     ACCEPT,
     DROP,
     RETURN,
+    Chain,
     Family,
-    Jump,
-    Mark,
-    NoTrack,
-    Protocol,
+    Match,
     Reject,
     Rule,
     State,
     TableName,
     Target,
+    Verdict,
 )
 
 ESTABLISHED = State(("RELATED", "ESTABLISHED"))
@@ -56,6 +57,11 @@ class Place:
         """A drop, or in filter what `iptablesFilterDenyAction` says."""
         return Reject() if self.options.filter_reject and self.table == "filter" else DROP
 
+    @property
+    def has_failsafes(self) -> bool:
+        """Whether any port is always open here."""
+        return bool(failsafe_rules(self.table, self.direction, self.family, self.options))
+
     def drop(self, reason: str) -> str:
         """The name of a drop rule's counter."""
         return f"drop {self.interface} {self.direction} {reason}"
@@ -66,44 +72,70 @@ def entrance(place: Place, *, established: Target | None, tracked: bool = True, 
     if established is not None:
         yield Rule((ESTABLISHED,), established)
     if failsafe and place.family == 6:
-        yield Rule((Protocol(ICMPV6),), Jump(names.NEIGHBOUR_DISCOVERY))
+        yield jump(names.NEIGHBOUR_DISCOVERY, ICMPV6)
     if tracked and place.options.drop_invalid:
         yield Rule((INVALID,), place.deny, counter=place.drop("invalid"))
-    if failsafe:
-        yield Rule((), Jump(names.FAILSAFE_IN if place.direction == "ingress" else names.FAILSAFE_OUT))
+    if failsafe and place.has_failsafes:
+        yield jump(names.FAILSAFE_IN if place.direction == "ingress" else names.FAILSAFE_OUT, None)
 
 
-@lru_cache(maxsize=65536)
-def _to_policy(chain: str, guard: tuple[Mark, ...]) -> Rule:
-    """The same rule in every chain that has it, and after every change: a backend then knows it at sight."""
-    return Rule(guard, Jump(chain))
+Judges = Callable[[tuple[Group, ...]], Sequence[tuple[str, Traits]]]
+"""Which chains groups are in one table, with what may come of a jump to them; those without a rule are left out."""
 
 
-def tier_rules(
-    place: Place, tiers: Sequence[TierPolicies], accept: Target, *, no_track: bool, tier_end: bool
-) -> Iterator[Rule]:
-    """Each tier's policies in order; the pass mark skips the rest of a tier (H-46.5)."""
+def tier_rules(place: Place, tiers: Iterable[Tier], judges: Judges, accept: Target, *, tier_end: bool) -> Iterator[Rule]:
+    """Each tier's policies in order (H-46.5).
+
+    The pass mark skips the rest of a tier, where a policy of it can set that.
+    """
     marks = place.options.marks
-    accepted = Rule((is_set(marks.accept),), accept)
-    untracked = Rule(accepted.matches, NoTrack())
-    passing, undecided = clear(marks.passed), (is_clear(marks.passed),)
     for tier in tiers:
-        keys = tier.ingress if place.direction == "ingress" else tier.egress
-        if not keys:
-            continue
-        yield Rule((), passing)
-        for position, key in enumerate(keys):
-            yield _to_policy(names.policy_chain(key, place.direction), undecided if position else ())
-            if no_track:
-                yield untracked
-            yield accepted
-        if tier_end and tier.default_action is not Action.PASS:
-            yield Rule(undecided, place.deny, counter=place.drop("end-of-tier"))
+        guard: tuple[Match, ...] = ()
+        for chain, traits in judges(tier.groups):
+            if traits.passes and not guard:
+                yield _without_matches(clear(marks.passed))
+            yield jump(chain, traits.protocol, guard)
+            if traits.passes:
+                guard = (is_clear(marks.passed),)
+            if traits.accepts:
+                yield _if_set(marks.accept, accept)
+        if tier_end and tier.denies:
+            yield Rule(guard, place.deny, counter=place.drop("end-of-tier"))
 
 
-def profile_rules(place: Place, profiles: Iterable[str], accept: Target) -> Iterator[Rule]:
+def profile_rules(place: Place, profiles: tuple[Group, ...], judges: Judges, accept: Target) -> Iterator[Rule]:
     """The profiles in order, then the end: nothing allowed it."""
-    for name in profiles:
-        yield Rule((), Jump(names.profile_chain(name, place.direction)))
-        yield Rule((is_set(place.options.marks.accept),), accept)
+    for chain, traits in judges(profiles):
+        yield jump(chain, traits.protocol)
+        if traits.accepts:
+            yield _if_set(place.options.marks.accept, accept)
     yield Rule((), place.deny, counter=place.drop("no-policy"))
+
+
+def ended(rules: Iterable[Rule]) -> Iterator[Rule]:
+    """The rules up to the first that decides about every packet that comes to it: nothing after it is ever looked at."""
+    for rule in rules:
+        yield rule
+        if not rule.matches and isinstance(rule.target, Verdict | Reject):
+            return
+
+
+def compact(rules: Iterable[Rule], marks: Marks) -> Chain:
+    """A chain without what its end makes needless: of "accepted: go back. Deny." it keeps "not accepted: deny."."""
+    result = list(rules)
+    denies = bool(result) and not result[-1].matches and (result[-1].target == DROP or isinstance(result[-1].target, Reject))
+    if denies and len(result) > 1 and result[-2] == _if_set(marks.accept, RETURN):
+        result[-2:] = [replace(result[-1], matches=(is_clear(marks.accept),))]
+    while result and result[-1].target == RETURN:
+        result.pop()
+    return tuple(result)
+
+
+@lru_cache(maxsize=64)
+def _if_set(bit: int, target: Target) -> Rule:
+    return Rule((is_set(bit),), target)
+
+
+@lru_cache(maxsize=64)
+def _without_matches(target: Target) -> Rule:
+    return Rule((), target)

@@ -7,13 +7,16 @@ an endpoint of its own a workload interface is cut off (H-52). Pure functions; a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from hostward.model.resolved import ResolvedWorkload
 from hostward.model.rules import ICMPV6, UDP
 from hostward.render import names
-from hostward.render.dispatch import Way, tree
-from hostward.render.marks import clear, is_clear
+from hostward.render.dispatch import Dispatch, Way, by_interface
+from hostward.render.groups import Group, Tier, jump, profiles_of, tiers_of
+from hostward.render.marks import clear, is_clear, is_set, put
 from hostward.render.names import Direction
 from hostward.render.options import Options
 from hostward.render.policy import of_family
@@ -31,7 +34,7 @@ from hostward.render.ruleset import (
     Rule,
     Verdict,
 )
-from hostward.render.steps import ESTABLISHED, Place, entrance, profile_rules, tier_rules
+from hostward.render.steps import ESTABLISHED, Judges, Place, compact, ended, entrance, profile_rules, tier_rules
 
 IPIP: Final = 4
 TO_HOST_TYPES: Final = (130, 131, 132, 133, 135, 136)
@@ -42,25 +45,48 @@ _WAYS: Final[tuple[tuple[Direction, Way, str], ...]] = (
 )
 
 
-def filter_chains(workload: ResolvedWorkload, family: Family, options: Options) -> dict[str, Chain]:
-    """A workload's two chains: what it sends is judged by egress policies, what it is sent by ingress policies."""
-    return {
-        names.workload_chain(workload.interface, direction): tuple(_judged(workload, direction, family, options))
-        for direction, _, _ in _WAYS
-    }
+@dataclass(frozen=True, slots=True)
+class WorkloadLists:
+    """What a workload's packets of one direction go through, cut into groups."""
+
+    workload: ResolvedWorkload
+    direction: Direction
+    tiers: tuple[Tier, ...] = ()
+    profiles: tuple[Group, ...] = ()
+
+    @classmethod
+    def of(cls, workload: ResolvedWorkload, direction: Direction) -> WorkloadLists:
+        """A workload's lists; one that isn't understood has none (D4)."""
+        if workload.isolated:
+            return cls(workload, direction)
+        return cls(workload, direction, tiers_of(workload.tiers, direction), profiles_of(workload, direction))
+
+    def groups(self) -> frozenset[Group]:
+        """All groups in them."""
+        return frozenset((*(group for tier in self.tiers for group in tier.groups), *self.profiles))
 
 
-def _judged(workload: ResolvedWorkload, direction: Direction, family: Family, options: Options) -> Iterator[Rule]:
-    place = Place(workload.interface, direction, "filter", family, options)
-    if workload.isolated:  # open connections too, unlike on a host's interface: no failsafe hangs on them (H-48)
+def workload_chains(lists: WorkloadLists, family: Family, options: Options, judges: Judges) -> dict[str, Chain]:
+    """A workload's chain of one direction: what it sends is judged by egress policies, what it is sent by ingress policies."""
+    place = Place(lists.workload.interface, lists.direction, "filter", family, options)
+    rules = _judged(place, lists, judges)
+    return {names.workload_chain(place.interface, place.direction): compact(ended(rules), options.marks)}
+
+
+def _judged(place: Place, lists: WorkloadLists, judges: Judges) -> Iterator[Rule]:
+    if lists.workload.isolated:  # open connections too, unlike on a host's interface: no failsafe hangs on them (H-48)
         yield Rule((), place.deny, counter=place.drop("isolated"))
         return
-    yield from entrance(place, established=Jump(names.ALLOW, goto=True), failsafe=False)
-    if direction == "egress":
+    yield from entrance(place, established=RETURN, failsafe=False)
+    if place.direction == "egress":
         yield from _no_tunnels(place)
-    yield Rule((), clear(options.marks.accept))
-    yield from tier_rules(place, workload.tiers, RETURN, no_track=False, tier_end=True)
-    yield from profile_rules(place, workload.profiles, RETURN)
+    judged = chain(
+        tier_rules(place, lists.tiers, judges, RETURN, tier_end=True), profile_rules(place, lists.profiles, judges, RETURN)
+    )
+    rules, accept = tuple(ended(judged)), place.options.marks.accept
+    if any(is_set(accept) in rule.matches for rule in rules):  # else nobody looks at it
+        yield Rule((), clear(accept))
+    yield from rules
 
 
 def _no_tunnels(place: Place) -> Iterator[Rule]:
@@ -73,50 +99,59 @@ def _no_tunnels(place: Place) -> Iterator[Rule]:
         yield Rule((Protocol(IPIP),), place.deny, counter=place.drop("tunnel"))
 
 
-def shared_chains(workloads: Mapping[str, ResolvedWorkload], family: Family, options: Options) -> dict[str, Chain]:
-    """Dispatch to the workloads' chains, and what their traffic to this host meets."""
-    chains: dict[str, Chain] = {}
-    for direction, way, root in _WAYS:
-        targets = {interface: names.workload_chain(interface, direction) for interface in workloads}
-        unknown = Rule(
-            (), Place("*", direction, "filter", family, options).deny, counter=f"drop * {direction} unknown-workload"
-        )
-        chains |= tree(root, way, targets, (unknown,))
-    link: Iterable[int] = TO_HOST_TYPES if family == 6 else ()
+def workload_dispatches(options: Options) -> tuple[tuple[Direction, Dispatch], ...]:
+    """Dispatch to the workloads' chains; what is no known workload's is cut off (H-52)."""
+    return tuple((direction, Dispatch(root, way, (_unknown(direction, options),))) for direction, way, root in _WAYS)
+
+
+def _unknown(direction: Direction, options: Options) -> Rule:
+    return Rule((), Place("*", direction, "filter", 4, options).deny, counter=f"drop * {direction} unknown-workload")
+
+
+def to_host_chains(family: Family, options: Options) -> dict[str, Chain]:
+    """What the workloads' traffic to this host meets (H-39)."""
     allow = Verdict(options.filter_allow)
-    chains[names.WORKLOAD_TO_HOST] = (
-        *(Rule((Protocol(ICMPV6), IcmpType(kind)), allow) for kind in link),
-        Rule((), Jump(names.FROM_WORKLOAD)),
-        Rule((ESTABLISHED,), allow),
-        Rule((), Verdict(options.to_host), counter="drop * egress to-host" if options.to_host == "DROP" else ""),
-    )
+    to_host = Rule((), Verdict(options.to_host), counter="drop * egress to-host" if options.to_host == "DROP" else "")
+    answers = () if to_host.target == allow else (Rule((ESTABLISHED,), allow),)
+    chains = {names.WORKLOAD_TO_HOST: (Rule((), Jump(names.FROM_WORKLOAD)), *answers, to_host)}
+    if family == 6:
+        link = tuple(Rule((Protocol(ICMPV6), IcmpType(kind)), allow) for kind in TO_HOST_TYPES)
+        chains[names.WORKLOAD_LINK] = link
+        chains[names.WORKLOAD_TO_HOST] = (jump(names.WORKLOAD_LINK, ICMPV6), *chains[names.WORKLOAD_TO_HOST])
     return chains
 
 
-def forward_chain(options: Options, *, hosts: bool) -> Chain:
-    """Forwarding from or to workloads: `applyOnForward` policies of the host's sides around the workloads' own (H-37)."""
+def forward_chain(options: Options, *, hosts: bool, marked: bool) -> Chain:
+    """Forwarding from or to workloads: `applyOnForward` policies of the host's sides around the workloads' own (H-37).
+
+    The accept mark is set once for all that let the packet go back, as they do with open connections; who judges clears it.
+    `marked`: it may have come with one, because the host's side has spoken before.
+    """
+    accept = options.marks.accept
     judged = tuple(
         Rule((Interface(way, prefix, True),), Jump(root)) for prefix in options.workload_prefixes for _, way, root in _WAYS
     )
     if not hosts:
-        return judged
-    before = Rule((is_clear(options.marks.accept),), Jump(names.FROM_WORKLOAD_FORWARD))
-    return (before, *judged, Rule((), Jump(names.TO_WORKLOAD_FORWARD)))
+        return (Rule((), put(accept)), *judged)
+    before = Rule((is_clear(accept),) if marked else (), Jump(names.FROM_WORKLOAD_FORWARD))
+    return (before, Rule((), put(accept)), *judged, Rule((), Jump(names.TO_WORKLOAD_FORWARD)))
 
 
-def raw_chain(workloads: Mapping[str, ResolvedWorkload], family: Family, options: Options) -> Chain:
-    """No workload sends from an address that isn't routed to it (H-32), but where setting and endpoint allow it (H-73)."""
-    spoofing = [
-        Rule((Interface("in", interface), Net("src", net)), RETURN)
-        for interface, workload in sorted(workloads.items())
-        if options.allow_spoofing and not workload.isolated
-        for net in of_family(workload.spoofable, family)
-    ]
-    return (*spoofing, Rule((ReversePath(),), Verdict("DROP"), counter="drop * egress spoofed"))
+def lent(workload: ResolvedWorkload, family: Family, options: Options) -> Chain:
+    """What lets a workload send from addresses that aren't routed to it: setting and endpoint both (H-73)."""
+    if not options.allow_spoofing or workload.isolated:
+        return ()
+    nets = of_family(workload.spoofable, family)
+    return tuple(Rule((Interface("in", workload.interface), Net("src", net)), RETURN) for net in nets)
 
 
-def enter(options: Options, chain: str, ways: Iterable[Way] = ("in",)) -> tuple[Rule, ...]:
+def raw_chain(lent_to: Mapping[str, Chain]) -> Chain:
+    """No workload sends from an address that isn't routed to it (H-32), but what is lent to it, by its interface."""
+    lending = (rule for _, rules in sorted(lent_to.items()) for rule in rules)
+    return (*lending, Rule((ReversePath(),), Verdict("DROP"), counter="drop * egress spoofed"))
+
+
+def enter(options: Options, name: str, ways: Iterable[Way] = ("in",)) -> tuple[Rule, ...]:
     """The rules of a root chain by which packets of workload interfaces leave it for a chain of their own."""
-    return tuple(
-        Rule((Interface(way, prefix, True),), Jump(chain, goto=True)) for prefix in options.workload_prefixes for way in ways
-    )
+    target = Jump(name, goto=True)
+    return tuple(by_interface(way, prefix, target, prefix=True) for prefix in options.workload_prefixes for way in ways)
