@@ -1,7 +1,7 @@
 """A part of the kernel's state and of the desired one, as large as a change can matter to: planned as if it were everything.
 
 Outside of it both states are the same, chain by chain and set by set: that is the caller's promise, by a `Focus`. Chains that
-the part leads to stand in it as empty ones, alike in both states, so that a plan leaves them alone. Pure; any thread.
+the part leads to have a rule in it that stands for them, in both states, so that a plan leaves them alone. Pure; any thread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hostward.dataplane.live import root
 from hostward.dataplane.state import ActualState, same_set
 from hostward.dataplane.usage import Usage
 from hostward.render.roots import HOOKED
-from hostward.render.ruleset import TABLES, Chain, Family, Focus, IPSet, Jump, Rule, Ruleset, Table, TableId, TableName
+from hostward.render.ruleset import RETURN, TABLES, Chain, Family, Focus, IPSet, Jump, Rule, Ruleset, Table, TableId, TableName
 
 
 class View(NamedTuple):
@@ -64,13 +64,18 @@ def _view(
         table, wanted = actual.table(where), _table(desired, where)
         mine = {chain: table.chains[chain] for chain in chains[name] if chain in table.chains}
         theirs = {chain: wanted.chains[chain] for chain in chains[name] if chain in wanted.chains}
-        beyond: dict[str, Chain] = dict.fromkeys((_targets(mine) | _targets(theirs)) - mine.keys() - theirs.keys(), ())
+        beyond = {chain: _stub(chain) for chain in (_targets(mine) | _targets(theirs)) - mine.keys() - theirs.keys()}
         have[where] = ActualTable({**beyond, **mine}, table.builtins)
         want[where] = Table({**beyond, **theirs}, wanted.hooks)
     return View(
         ActualState(have, {name: actual.sets[name] for name in sets if name in actual.sets}),
         Ruleset(want, {name: desired.sets[name] for name in sets if name in desired.sets}),
     )
+
+
+def _stub(name: str) -> Chain:
+    """Stands for a chain that is the same in both states; no two are alike, so that none is taken for another."""
+    return (Rule((), RETURN, f"beyond:{name}"),)
 
 
 def _targets(chains: Mapping[str, ActualChain]) -> set[str]:

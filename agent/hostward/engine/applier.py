@@ -187,6 +187,7 @@ class Applier:
     def _refresh_sets(self, outcome: Outcome) -> None:
         """Reads the sets unless they are known."""
         if self._sets is None:
+            self._settled.clear()
             self._sets = self._kernel.read_sets()
             for name, left in self._left_sets.items():
                 found = self._sets.get(name)
@@ -237,7 +238,8 @@ class Applier:
             self._sets = None
             return True
         tables = [TableId(family, name) for family in self._there for name in TABLES]
-        return not self._suspect.isdisjoint(tables) or any(self._kernel.changed(table) for table in tables)
+        self._suspect.update(table for table in tables if self._kernel.changed(table))
+        return not self._suspect.isdisjoint(tables)
 
     def distrust_tables(self) -> None:
         """Makes the next apply read every table, also where nothing seems to have changed since."""
