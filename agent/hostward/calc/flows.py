@@ -17,9 +17,9 @@ Places = dict[str, set[tuple[str, str]]]
 class Flows(NamedTuple):
     """Addresses: `gone` from all workloads, `moved` from one to another, `returned` before they were forgotten."""
 
-    gone: frozenset[str]
-    moved: frozenset[str]
-    returned: frozenset[str]
+    gone: frozenset[str] = frozenset()
+    moved: frozenset[str] = frozenset()
+    returned: frozenset[str] = frozenset()
 
 
 def flows_to_forget(

@@ -16,6 +16,7 @@ from hostward.dataplane.kernel import (
     ActualTable,
     CreateSet,
     DestroySet,
+    Effort,
     KernelError,
     ReplaceSet,
     Step,
@@ -131,6 +132,10 @@ class FakeKernel:
     def counters(self, table: TableId) -> Mapping[str, tuple[tuple[int, int], ...]]:
         """No packet was ever seen."""
         return {name: ((0, 0),) * len(chain) for name, chain in self.chains[table].items() if is_own_chain(name)}
+
+    def effort(self) -> Effort:
+        """Nothing is written anywhere."""
+        return Effort()
 
     def changed(self, table: TableId) -> bool:
         """Whether a test tampered with the table since it was last read or committed."""

@@ -57,6 +57,8 @@ class IPSets:
     """The part of `kernel.Kernel` that is about sets. Every call may raise KernelError."""
 
     def __init__(self) -> None:
+        self.messages = 0
+        """Those sent to change sets, so far."""
         self._open: Netlink | None = None
 
     def close(self) -> None:
@@ -249,6 +251,7 @@ class IPSets:
 
     # --- the conversation ----------------------------------------------------------------------------------------------
     def _request(self, kind: int, body: bytes, *, flags: int = NLM_F_ACK) -> bytes:
+        self.messages += kind != wire.GET_BYNAME
         try:
             return self._socket().request(kind, body, flags=flags)
         except OSError as error:

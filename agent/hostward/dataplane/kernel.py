@@ -95,6 +95,23 @@ class DestroySet:
 Step = TableEdit | CreateSet | UpdateSet | ReplaceSet | DestroySet
 
 
+@dataclass(slots=True)
+class Effort:
+    """What writing has cost since the start: bytes of the entries that were put in, netlink messages, child processes."""
+
+    entry_bytes: int = 0
+    netlink_messages: int = 0
+    processes: int = 0
+
+    def since(self, before: Effort) -> Effort:
+        """What came since."""
+        return Effort(
+            self.entry_bytes - before.entry_bytes,
+            self.netlink_messages - before.netlink_messages,
+            self.processes - before.processes,
+        )
+
+
 class KernelError(Exception):
     """The kernel or a tool refused. `step`: at what; `retry`: the same may succeed soon (a lost race, a busy lock)."""
 
@@ -133,3 +150,6 @@ class Kernel(Protocol):
 
     def counters(self, table: TableId) -> Mapping[str, tuple[tuple[int, int], ...]]:
         """Per own chain, per rule: packets and bytes."""
+
+    def effort(self) -> Effort:
+        """What all writes together have cost so far."""

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hostward.dataplane.ipsets import IPSets
-from hostward.dataplane.kernel import ActualSet, ActualTable, Step, TableEdit
+from hostward.dataplane.kernel import ActualSet, ActualTable, Effort, Step, TableEdit
 from hostward.dataplane.xtables.tables import XTables
 from hostward.render.ruleset import FAMILIES, Family, Rule, TableId
 
@@ -68,6 +68,10 @@ class LinuxKernel:
     def counters(self, table: TableId) -> Mapping[str, tuple[tuple[int, int], ...]]:
         """Per own chain, per rule: packets and bytes."""
         return self._tables.counters(table)
+
+    def effort(self) -> Effort:
+        """What all writes together have cost so far."""
+        return Effort(self._tables.entry_bytes, self._sets.messages, self._tables.processes)
 
     def close(self) -> None:
         """Lets go of sockets."""

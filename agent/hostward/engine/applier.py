@@ -16,6 +16,7 @@ from hostward.dataplane.kernel import (
     ActualTable,
     CreateSet,
     DestroySet,
+    Effort,
     Kernel,
     KernelError,
     ReplaceSet,
@@ -52,6 +53,7 @@ class Outcome:
     sets: Counter[Family] = field(default_factory=Counter)
     left: dict[str, str] = field(default_factory=dict)
     lock_waits: list[float] = field(default_factory=list)
+    effort: Effort = field(default_factory=Effort)
 
     @property
     def repaired(self) -> bool:
@@ -96,6 +98,7 @@ class Applier:
 
     def _bring(self, parts: Parts, focus: Focus | None) -> Outcome:
         outcome = Outcome()
+        before = self._kernel.effort()
         for attempt in range(ATTEMPTS):
             locked = False
             began = time.monotonic()
@@ -111,6 +114,7 @@ class Applier:
                     raise
             else:
                 break
+        outcome.effort = self._kernel.effort().since(before)
         return outcome
 
     def _bring_families(self, parts: Parts, focus: Focus | None, outcome: Outcome) -> None:

@@ -5,6 +5,7 @@ Knows no kernel. Engine thread only.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,7 +43,11 @@ class Intake:
         self._always_ready = always_ready
         self.objects: dict[str, Stored] = {}
         self.in_force: dict[ResourceKey, Resource] = {}
+        self.kinds: Counter[str] = Counter()
+        """How many objects of each kind are in force."""
         self.aside: dict[ResourceKey, SetAside] = {}
+        self.asides = 0
+        """Grows whenever something is set aside, or no longer is."""
         self.frozen: str | None = "no complete snapshot of the datastore yet"
         self.frozen_kind = "waiting"
         self._complete = False
@@ -105,10 +110,11 @@ class Intake:
             value = self._understand(key, path, self.objects.get(path), remember)
             if value != self.in_force.get(key):
                 changes[key] = value
-                if value is None:
-                    self.in_force.pop(key, None)
-                else:
+                if self.in_force.pop(key, None) is not None:
+                    self.kinds[key.kind] -= 1
+                if value is not None:
                     self.in_force[key] = value
+                    self.kinds[key.kind] += 1
         if remember:
             self._memory.remember(remember)
         return changes
@@ -117,7 +123,7 @@ class Intake:
         self, key: ResourceKey, path: str, stored: Stored | None, remember: dict[str, bytes | None]
     ) -> Resource | None:
         """The value to go by for one object (D4)."""
-        self.aside.pop(key, None)
+        self.asides += self.aside.pop(key, None) is not None
         if stored is None:
             if path in self._memory.understood:
                 remember[path] = None
@@ -129,6 +135,7 @@ class Intake:
             return decoded.value
         older = self._older(key, path)
         self.aside[key] = SetAside(key, decoded.problems, older is not None)
+        self.asides += 1
         return older if older is not None else decoded.value
 
     def _older(self, key: ResourceKey, path: str) -> Resource | None:

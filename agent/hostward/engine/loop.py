@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from hostward.calc.engine import Engine
-from hostward.calc.flows import flows_to_forget
+from hostward.calc.flows import Flows, flows_to_forget
 from hostward.dataplane.kernel import Kernel, KernelError
 from hostward.engine.applier import Applier
 from hostward.engine.flows import FlowCleaner
@@ -18,11 +18,13 @@ from hostward.engine.intake import Intake
 from hostward.engine.mailbox import Batch, Mailbox
 from hostward.engine.schedule import COUNT_INTERVAL, TICK, Checks, Every, Retry
 from hostward.engine.telling import Teller
+from hostward.engine.work import Work
 from hostward.model.links import Link
-from hostward.model.resolved import Resolved, Scope
+from hostward.model.resolved import Changed, Resolved, Scope, between
 from hostward.model.settings import Settings
 from hostward.render.options import Options, options
 from hostward.render.renderer import Renderer
+from hostward.render.ruleset import Focus, Ruleset
 
 Spec = Mapping[str, object]
 SettingsOf = Callable[[Spec | None, Spec | None], Settings]
@@ -71,8 +73,13 @@ class Loop:
         self._engine = Engine(scope_of(self._settings))
         self._resolved = Resolved()
         self._applied = Resolved()  # what the chains were last made from; empty at first: connections outlive the agent
-        self._renderer = Renderer(options(self._settings, (), kernel.families()))
+        self._unrendered = Changed()
+        self._unapplied = Changed()
+        self._computed = 0
+        self._specs: tuple[Spec | None, Spec | None] | None = None
+        self._renderer: Renderer | None = None
         self._options: Options | None = None
+        self._focus: Focus | None = None  # what may differ from what was brought last; None: anything
         self._links: Mapping[str, Link] | None = None
         self._received = 0
         self._behind = False  # the kernel doesn't hold `_resolved` yet: the store was in doubt, or the kernel refused
@@ -125,7 +132,6 @@ class Loop:
 
     def _absorb(self, batch: Batch) -> bool:
         """Takes a batch in; whether what is in force changed."""
-        before = self._resolved
         changes = self._intake.take(batch)
         if batch.revision is not None:
             self._received = batch.revision
@@ -133,29 +139,38 @@ class Loop:
         if batch.links is not None:
             self._links = batch.links
         began = time.perf_counter()
-        self._resolved = self._engine.update(changes, batch.links)
+        self._resolved, changed = self._engine.advance(changes, batch.links)
         self._teller.calculated(time.perf_counter() - began, changes)
-        changed = self._resolved != before
-        self._behind |= changed
-        return changed
+        self._note(changed)
+        self._behind |= bool(changed)
+        return bool(changed)
+
+    def _note(self, changed: Changed) -> None:
+        """Keeps what differs, until it is rendered and until it is in the kernel."""
+        self._unrendered |= changed
+        self._unapplied |= changed
+        self._computed += self._engine.computed
 
     def _follow_settings(self) -> bool:
         """Follows FelixConfiguration and the datastore's own addresses; whether the rules differ by it."""
         before, now = self._settings, time.monotonic()
-        node = self._intake.configuration(f"node.{before.node_name}")
-        self._settings = self._settings_of(node, self._intake.configuration("default"))
+        specs = self._intake.configuration(f"node.{before.node_name}"), self._intake.configuration("default")
+        if specs != self._specs:
+            self._specs, self._settings = specs, self._settings_of(*specs)
         self._checks.follow(self._settings.drift_check_interval, now)
         self._whole_sets.follow(self._settings.ipsets_refresh_interval, now)
         self._whole_tables.follow(self._settings.iptables_refresh_interval, now)
         rescoped = scope_of(before) != scope_of(self._settings)
         if rescoped:
             self._engine = Engine(scope_of(self._settings))
-            self._resolved = self._engine.update(self._intake.in_force, self._links)
+            old = self._resolved
+            self._resolved, _ = self._engine.advance(self._intake.in_force, self._links)
+            self._note(between(old, self._resolved))
         if before != self._settings:
             self._teller.settings(before, self._settings)
         wanted = options(self._settings, self._peers(), self._kernel.families())
         if wanted != self._options:
-            self._options, self._renderer = wanted, Renderer(wanted)
+            self._options, self._renderer = wanted, None
         elif not rescoped:
             return False
         self._behind = True
@@ -164,22 +179,37 @@ class Loop:
     def _apply(self, began: float) -> None:
         """Brings the kernel there; on failure what is in it stays, and it is tried again."""
         assert self._options is not None, "settings are followed before the first apply"  # noqa: S101 # tells the type checker
-        desired = self._renderer.render(self._resolved)
-        flows = flows_to_forget(self._applied.workloads, self._resolved.workloads, self._flows.pending())
+        desired, rendered = self._render(self._options)
+        flows = Flows()
+        if self._unapplied.workloads:
+            flows = flows_to_forget(self._applied.workloads, self._resolved.workloads, self._flows.pending())
         if (new := flows.moved | flows.returned) and not self._flows.wait_clean(new, CLEAN_SECONDS):
             self._teller.flows_stay(new)
         try:
-            outcome = self._applier.bring(desired, self._options.marks)
+            outcome = self._applier.bring(desired, self._options.marks, self._focus)
         except KernelError as error:
+            self._focus = None
             self._retry.failed(time.monotonic())
             self._teller.failed(error, time.monotonic() - began)
             return
         self._behind = False
         self._retry.succeeded()
-        self._applied = self._resolved
+        work = Work(self._resolved, desired, self._unapplied, self._computed, rendered)
+        self._applied, self._focus, self._unapplied, self._computed = self._resolved, Focus(), Changed(), 0
         if old := flows.gone | flows.moved:  # the moved once more: until just now their old chains let new ones come up
             self._flows.forget(old)
-        self._teller.applied(self._received, time.monotonic() - began, outcome, self._resolved, desired)
+        self._teller.applied(self._received, time.monotonic() - began, outcome, work)
+
+    def _render(self, wanted: Options) -> tuple[Ruleset, int]:
+        """The desired ruleset, and how many chains were rendered for it."""
+        if self._renderer is None:
+            self._renderer, self._focus = Renderer(wanted), None
+            desired = self._renderer.render(self._resolved)
+        else:
+            desired, focus = self._renderer.advance(self._resolved, self._unrendered)
+            self._focus = None if self._focus is None else self._focus | focus
+        self._unrendered = Changed()
+        return desired, self._renderer.rendered
 
     def _check(self) -> None:
         """Looks for what others changed, and puts it back; also while the store is in doubt, or the kernel refuses a change."""

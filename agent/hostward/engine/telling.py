@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import hostward
 from hostward.dataplane.kernel import KernelError
@@ -13,18 +14,19 @@ from hostward.engine.applier import Outcome
 from hostward.engine.cut_off import CutOff
 from hostward.engine.intake import Intake
 from hostward.engine.mailbox import Batch, Mailbox
+from hostward.engine.work import Work
 from hostward.model import keys
 from hostward.model.keys import ResourceKey
-from hostward.model.resolved import ANY_INTERFACE, Resolved, Scope
+from hostward.model.resolved import ANY_INTERFACE, Changed, Resolved, Scope
 from hostward.model.resources import Policy, Resource
 from hostward.model.settings import Settings, differences
-from hostward.render.ruleset import FAMILIES, TABLES, Family, Ruleset, TableId
+from hostward.render.ruleset import Ruleset, TableId
 from hostward.report import counters, status
 from hostward.report.counters import CounterKey, Monotonic
 from hostward.report.health import HealthBoard
 from hostward.report.logs import configure, get_logger
 from hostward.report.metrics import Metrics
-from hostward.report.sizes import Activity, Cluster, SetsSize, TableSize
+from hostward.report.sizes import Cluster, measured
 from hostward.report.status import Status, StatusFile, interface_status, shown_name, workload_status
 
 log = get_logger()
@@ -36,6 +38,7 @@ RESTART_SETTINGS = frozenset(
     if name.startswith(("health_", "prometheus_", "felix_metrics", "iptables_lock", "interface_refresh", "dataplane_watchdog"))
 )
 MOST_NAMES = 20
+LOOK_INTERVAL = 0.5  # seconds between two looks at which workload interfaces are cut off
 Count = Callable[[TableId], Mapping[str, tuple[tuple[int, int], ...]]]
 
 
@@ -43,11 +46,6 @@ def _some(names: Collection[str]) -> list[str]:
     """Names for a log line, not more than a person reads."""
     rest = len(names) - MOST_NAMES
     return [*sorted(names)[:MOST_NAMES], *([f"and {rest} more"] if rest > 0 else [])]
-
-
-def _differing(new: Mapping[str, object], old: Mapping[str, object]) -> set[str]:
-    """The names whose values aren't the same, or aren't there, in both."""
-    return {name for name in new.keys() | old.keys() if new.get(name) != old.get(name)}
 
 
 class Teller:
@@ -62,10 +60,12 @@ class Teller:
         self._clock = clock
         self._counters: Monotonic[CounterKey] = Monotonic()
         self._resolved = Resolved()
-        self._interfaces: tuple[status.InterfaceStatus, ...] = ()
-        self._workloads: tuple[status.WorkloadStatus, ...] = ()
+        self._interfaces: dict[str, status.InterfaceStatus] = {}
+        self._workloads: dict[str, status.WorkloadStatus] = {}
         self._cut_off = CutOff()
         self._warnings: tuple[str, ...] = ()
+        self._asides = -1
+        self._next_look = float("-inf")
         self._aside: frozenset[tuple[ResourceKey, str, str, bool]] = frozenset()
         self._set_aside: tuple[status.SetAside, ...] = ()
         self._frozen: str | None = None
@@ -85,21 +85,7 @@ class Teller:
         self._desired_revision = batch.revision or 0
         kinds = Counter(key.kind for path in batch.objects if (key := keys.parse(path)) is not None)
         self._metrics.received(self._desired_revision, kinds)
-        aside = frozenset(
-            (entry.key, problem.path, problem.reason, entry.older_in_force)
-            for entry in intake.aside.values()
-            for problem in entry.problems
-        )
-        for key, path, reason, older in sorted(aside - self._aside):
-            log.warning("set aside", key=str(key), path=path, reason=reason, older_version_in_force=older)
-        if aside != self._aside:  # thousands may be broken: they aren't described anew in every round
-            self._aside = aside
-            self._set_aside = tuple(
-                status.SetAside(key=str(key), path=path, reason=reason, older_in_force=older)
-                for key, path, reason, older in sorted(aside)[: status.MAX_SET_ASIDE]
-            )
-        self._metrics.set_aside(Counter(key.kind for key in intake.aside))
-        held = Counter(key.kind for key in intake.in_force)
+        held = intake.kinds
         self._metrics.objects(held)
         self._metrics.cluster(
             Cluster(
@@ -111,6 +97,24 @@ class Teller:
                 tiers=held["Tier"],
             )
         )
+        if intake.asides != self._asides:  # thousands may be broken: they aren't described anew in every round
+            self._asides = intake.asides
+            self._report_aside(intake)
+
+    def _report_aside(self, intake: Intake) -> None:
+        aside = frozenset(
+            (entry.key, problem.path, problem.reason, entry.older_in_force)
+            for entry in intake.aside.values()
+            for problem in entry.problems
+        )
+        for key, path, reason, older in sorted(aside - self._aside):
+            log.warning("set aside", key=str(key), path=path, reason=reason, older_version_in_force=older)
+        self._aside = aside
+        self._set_aside = tuple(
+            status.SetAside(key=str(key), path=path, reason=reason, older_in_force=older)
+            for key, path, reason, older in sorted(aside)[: status.MAX_SET_ASIDE]
+        )
+        self._metrics.set_aside(Counter(key.kind for key in intake.aside))
 
     def calculated(self, seconds: float, changes: Mapping[ResourceKey, Resource | None]) -> None:
         """A batch went through calculation."""
@@ -129,8 +133,9 @@ class Teller:
         log.info("settings changed", settings=sorted(changed), take_effect_at_restart=sorted(changed & RESTART_SETTINGS))
 
     # --- the kernel ----------------------------------------------------------------------------------------------------
-    def applied(self, revision: int, seconds: float, outcome: Outcome, resolved: Resolved, desired: Ruleset) -> None:
+    def applied(self, revision: int, seconds: float, outcome: Outcome, work: Work) -> None:
         """Everything up to a revision is in the kernel."""
+        resolved, changed = work.resolved, work.changed
         first = self._applied_revision == 0
         self._applied_revision = revision
         self._metrics.applied(revision, seconds)
@@ -141,36 +146,47 @@ class Teller:
             )
         if outcome.commits or outcome.set_steps or first:
             old = self._resolved
-            names = {shown_name(k, resolved.policies) for k, p in resolved.policies.items() if old.policies.get(k) is not p}
-            names |= {shown_name(k, old.policies) for k in old.policies.keys() - resolved.policies.keys()}
-            moved = _differing(resolved.endpoints, old.endpoints) | _differing(resolved.workloads, old.workloads)
+            names = {shown_name(k, resolved.policies if k in resolved.policies else old.policies) for k in changed.policies}
             log.info(
                 "applied",
                 revision=revision,
                 policies=_some(names),
-                interfaces=_some(moved),
+                interfaces=_some(changed.endpoints | changed.workloads),
+                computed=work.computed,
+                rendered_chains=work.rendered,
+                compared_chains=outcome.compared_chains,
                 rules_written=outcome.written_rules,
                 commits=outcome.commits,
+                bytes_written=outcome.effort.entry_bytes,
                 set_changes=outcome.set_steps,
+                members_changed=outcome.changed_members,
+                netlink_messages=outcome.effort.netlink_messages,
+                processes=outcome.effort.processes,
                 seconds=round(seconds, 4),
             )
-        if resolved is not self._resolved:
-            self._describe(resolved)
-        self._sizes(resolved, desired)
+        self._describe(resolved, changed)
+        self._metrics.measured_by(partial(measured, resolved, work.desired))
         self._refused = self._unchecked = ""
         self._report_kernel()
 
-    def _describe(self, resolved: Resolved) -> None:
-        """Keeps what status says of the interfaces; making it anew every round would cost as much as a change."""
+    def _describe(self, resolved: Resolved, changed: Changed) -> None:
+        """Keeps what status says of the interfaces; making all of it anew would cost more than a change."""
         policies: Mapping[ResourceKey, Policy] = resolved.policies
         self._resolved = resolved
-        self._interfaces = tuple(interface_status(n, e, policies) for n, e in sorted(resolved.endpoints.items()))
-        self._workloads = tuple(workload_status(n, e, policies) for n, e in sorted(resolved.workloads.items()))
-        self._warnings = tuple(
-            f"untracked policy {policy.name} does not apply to the * endpoint"
-            for policy in (policies.values() if ANY_INTERFACE in resolved.endpoints else ())
-            if policy.do_not_track
-        )
+        for name in changed.endpoints:
+            self._interfaces.pop(name, None)
+            if name in resolved.endpoints:
+                self._interfaces[name] = interface_status(name, resolved.endpoints[name], policies)
+        for name in changed.workloads:
+            self._workloads.pop(name, None)
+            if name in resolved.workloads:
+                self._workloads[name] = workload_status(name, resolved.workloads[name], policies)
+        if ANY_INTERFACE in changed.endpoints or (ANY_INTERFACE in resolved.endpoints and changed.policies):
+            self._warnings = tuple(
+                f"untracked policy {policy.name} does not apply to the * endpoint"
+                for policy in (policies.values() if ANY_INTERFACE in resolved.endpoints else ())
+                if policy.do_not_track
+            )
 
     def flows_stay(self, addresses: Collection[str]) -> None:
         """Workloads begin with addresses whose old connections aren't forgotten yet."""
@@ -239,31 +255,23 @@ class Teller:
         for family, number in outcome.sets.items():
             self._metrics.repaired_sets(family, number)
 
-    def _sizes(self, resolved: Resolved, desired: Ruleset) -> None:
-        tables = {TableId(family, name): TableSize(0, 0) for family in FAMILIES for name in TABLES}
-        for where, table in desired.tables.items():
-            hooked = sum(len(hook.first) + len(hook.last) for hook in table.hooks.values())
-            tables[where] = TableSize(len(table.chains), hooked + sum(len(chain) for chain in table.chains.values()))
-        sets: dict[Family, SetsSize] = {}
-        for family in FAMILIES:
-            mine = [held for held in desired.sets.values() if held.family == family]
-            sets[family] = SetsSize(len(mine), sum(len(held.members) for held in mine))
-        activity = Activity(len(resolved.endpoints), len(resolved.workloads), len(resolved.policies), len(resolved.sets))
-        self._metrics.sizes(tables, sets, activity)
-
     # --- every round ---------------------------------------------------------------------------------------------------
     def beat(self, mailbox: Mailbox, intake: Intake, links: Collection[str], scope: Scope) -> None:
         """The engine is alive; says how the datastore does, and what the status is now. `links` are the host's interfaces."""
         self._health.report(ENGINE)
-        self._report_workloads(links, scope)
+        now = self._clock()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_INTERVAL
+            self._report_workloads(links, scope)
         self._report_datastore(mailbox, intake)
         contact = None
         if mailbox.contact_at is not None:
             contact = datetime.now(UTC) - timedelta(seconds=self._clock() - mailbox.contact_at)
         state = "lost" if mailbox.trouble else "in-sync" if contact is not None else "waiting"
-        self._file.publish(
-            self._now(intake, status.DatastoreStatus(state=state, last_contact=contact, detail=mailbox.trouble or ""))
-        )
+        if self._file.has_time():
+            self._file.publish(
+                self._now(intake, status.DatastoreStatus(state=state, last_contact=contact, detail=mailbox.trouble or ""))
+            )
 
     def _report_workloads(self, links: Collection[str], scope: Scope) -> None:
         """Before anything was applied, nothing is known of what is cut off."""
@@ -305,8 +313,8 @@ class Teller:
             applied_revision=self._applied_revision,
             datastore=datastore,
             frozen=() if intake.frozen is None else (intake.frozen,),
-            interfaces=self._interfaces,
-            workloads=self._workloads,
+            interfaces=tuple(described for _, described in sorted(self._interfaces.items())),
+            workloads=tuple(described for _, described in sorted(self._workloads.items())),
             cut_off=self._cut_off.names,
             set_aside=self._set_aside,
             set_aside_count=len(self._aside),

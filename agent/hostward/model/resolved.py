@@ -5,9 +5,10 @@ What calculation hands to rendering; it lives here because neither knows the oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Hashable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from hostward.model.interface_names import excluder
 from hostward.model.keys import ResourceKey
@@ -17,6 +18,7 @@ from hostward.model.rules import Action
 from hostward.model.sets import SetRef
 
 ANY_INTERFACE = "*"
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,21 @@ class Changed:
 
     def __bool__(self) -> bool:
         return bool(self.endpoints or self.workloads or self.policies or self.profiles or self.sets)
+
+
+def between(old: Resolved, new: Resolved) -> Changed:
+    """What differs between any two states, found by looking at everything."""
+
+    def differing(before: Mapping[K, object], now: Mapping[K, object]) -> frozenset[K]:
+        return frozenset(key for key in before.keys() | now.keys() if before.get(key) is not now.get(key))
+
+    return Changed(
+        differing(old.endpoints, new.endpoints),
+        differing(old.workloads, new.workloads),
+        differing(old.policies, new.policies),
+        differing(old.profiles, new.profiles),
+        differing(old.sets, new.sets),
+    )
 
 
 @dataclass(frozen=True, slots=True)

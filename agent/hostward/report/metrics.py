@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from hostward.render.ruleset import FAMILIES, TABLES, Family, TableId
 from hostward.report.counters import Drop
 from hostward.report.felix_metrics import FelixMetrics
-from hostward.report.sizes import DATASTORE_STATES, Activity, Cluster, DatastoreState, SetsSize, TableSize
+from hostward.report.sizes import DATASTORE_STATES, Activity, Cluster, DatastoreState, SetsSize, Sizes, TableSize
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotations. `_created` series would double the number of series and say nothing
 
@@ -99,6 +99,7 @@ class Metrics:
         self._seen_objects: set[str] = set()
         self._seen_reasons: set[str] = set()
         self._is_first_apply = True
+        self._measure: Callable[[], Sizes] | None = None
         self.felix = FelixMetrics(node, clock, lambda: self._log_counts()[:2])
         registry.register(_FromOutside(self))
         if felix:
@@ -118,6 +119,9 @@ class Metrics:
 
     def text(self) -> bytes:
         """All series in Prometheus's text format 0.0.4 (OpenMetrics would forbid Felix's names, `observability.md` 5.2)."""
+        measure, self._measure = self._measure, None
+        if measure is not None:
+            self.sizes(*measure())
         return generate_latest(self.registry)
 
     # --- the datastore -------------------------------------------------------------------------------------------------
@@ -184,6 +188,10 @@ class Metrics:
         self._apply_seconds.observe(seconds)
         self._apply_failures.inc()
         self.felix.failures.add()
+
+    def measured_by(self, measure: Callable[[], Sizes]) -> None:
+        """How to count, at the next scrape and in its thread, what is in the kernel: that costs as much as there is."""
+        self._measure = measure
 
     def sizes(self, tables: Mapping[TableId, TableSize], sets: Mapping[Family, SetsSize], activity: Activity) -> None:
         """What the kernel now holds of ours, and what is in force."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from hostward.report.logs import get_logger
 
 NAME: Final = "status.json"
 MAX_SET_ASIDE: Final = 1000
+MOST_OF_A_CORE: Final = 0.1  # of the time goes into writing it, however large it is and however often it changes
 EVERY: Final = 10.0  # seconds after which an unchanged status is written again, so that ages in it are right
 
 
@@ -146,8 +148,12 @@ class StatusFile:
         self._path = Path(state_dir, NAME)
         self._clock = clock
         self._last: Status | None = None
-        self._due = float("-inf")
+        self._due = self._rest_until = float("-inf")
         self._log = get_logger(file=str(self._path))
+
+    def has_time(self) -> bool:
+        """Whether a status may be written: not while writing a large one again and again would take a tenth of a core."""
+        return self._clock() >= self._rest_until
 
     def publish(self, status: Status) -> None:
         """Writes the status whole, or not at all: only when it changed or the last one is ten seconds old. Cheap otherwise."""
@@ -155,6 +161,14 @@ class StatusFile:
         if now < self._due and _without_contact(status) == self._last:
             return
         self._last, self._due = _without_contact(status), now + EVERY
+        began = time.thread_time()
+        try:
+            self._write(status)
+        except OSError as error:
+            self._log.error("status not written", error=str(error))
+        self._rest_until = now + (time.thread_time() - began) / MOST_OF_A_CORE
+
+    def _write(self, status: Status) -> None:
         whole = msgspec.structs.replace(
             status,
             written_at=datetime.now(UTC),
@@ -162,13 +176,10 @@ class StatusFile:
             set_aside_count=max(status.set_aside_count, len(status.set_aside)),
         )
         temporary = self._path.with_name(f".{NAME}.tmp")
-        try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
-            with open(fd, "wb") as file:
-                file.write(msgspec.json.format(_encoded(whole), indent=2) + b"\n")
-            temporary.replace(self._path)
-        except OSError as error:
-            self._log.error("status not written", error=str(error))
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+        with open(fd, "wb") as file:
+            file.write(msgspec.json.format(_encoded(whole), indent=2) + b"\n")
+        temporary.replace(self._path)
 
 
 def _encoded(status: Status) -> bytes:

@@ -7,7 +7,7 @@ Large edits go through iptables-restore. Knows no Rule. The engine thread runs i
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Final, NamedTuple
 
 from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.xtables import restore
@@ -40,21 +40,32 @@ has it.
 Contents = dict[str, list[bytes] | None]
 
 
-def commit(table: TableId, edit: EncodedEdit, *, bulk_rules: int = BULK_RULES) -> Contents:
-    """Carries out an edit; what its chains must hold now. Writes nothing when nothing differs. Raises KernelError."""
+class Written(NamedTuple):
+    """What a commit cost: bytes of the entries that were put in, and whether a child process did it."""
+
+    entry_bytes: int
+    by_process: bool
+
+
+def commit(table: TableId, edit: EncodedEdit, *, bulk_rules: int = BULK_RULES) -> tuple[Contents, Written]:
+    """Carries out an edit; what its chains must hold now, and what it cost. Nothing differs: nothing is written.
+
+    Raises KernelError.
+    """
     with Handle(table) as handle, SetSocket() as sets:
         present = _present(handle, edit, sets)
         try:
             todo = operations(edit, present, _others(handle, edit, present, sets))
         except StillUsedError as error:
             raise KernelError(f"table {table}: {error}") from error
-        in_bulk = sum(isinstance(operation, Insert) for operation in todo) >= bulk_rules
+        inserted = [len(operation.rule.entry) for operation in todo if isinstance(operation, Insert)]
+        in_bulk = len(inserted) >= bulk_rules
         if todo and not in_bulk:
             _carry_out(handle, todo, sets)
             handle.commit()
     if todo and in_bulk:
         restore.run(table, restore.script(table, todo))
-    return after(edit, present)
+    return after(edit, present), Written(sum(inserted), bool(todo) and in_bulk)
 
 
 def _carry_out(handle: Handle, todo: list[Operation], sets: SetSocket) -> None:

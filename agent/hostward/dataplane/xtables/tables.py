@@ -55,6 +55,9 @@ class XTables:
         self._seen: dict[TableId, _Seen] = {}
         self._fingerprints = count(1)
         self._owner: int | None = None
+        self.entry_bytes = 0
+        self.processes = 0
+        """What all edits together put in: bytes of entries, and by so many child processes."""
 
     def lock(self) -> AbstractContextManager[None]:
         """Holds the xtables lock; may be entered again. `apply` takes it by itself when it isn't held."""
@@ -141,10 +144,12 @@ class XTables:
                 known = self._known_in(edit.table)
                 encoded = self._encoded(edit, known)
                 try:
-                    wanted = commit(edit.table, encoded)
+                    wanted, written = commit(edit.table, encoded)
                 except KernelError:
                     self._seen.pop(edit.table, None)
                     raise
+                self.entry_bytes += written.entry_bytes
+                self.processes += written.by_process
                 self._verify(edit.table, wanted)
                 known.written(edit.chains)
                 seen = self._seen[edit.table]
