@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from operator import is_not
 
 import hostward
 from hostward.dataplane.kernel import KernelError
@@ -38,7 +39,7 @@ RESTART_SETTINGS = frozenset(
     if name.startswith(("health_", "prometheus_", "felix_metrics", "iptables_lock", "interface_refresh", "dataplane_watchdog"))
 )
 MOST_NAMES = 20
-LOOK_INTERVAL = 0.5  # seconds between two looks at which workload interfaces are cut off
+LOOK_INTERVAL = 0.5  # seconds between two looks at which workload interfaces are cut off, while neither kind changes
 Count = Callable[[TableId], Mapping[str, tuple[tuple[int, int], ...]]]
 
 
@@ -66,6 +67,7 @@ class Teller:
         self._warnings: tuple[str, ...] = ()
         self._asides = -1
         self._next_look = float("-inf")
+        self._looked_at: tuple[object, object] = (None, None)
         self._aside: frozenset[tuple[ResourceKey, str, str, bool]] = frozenset()
         self._set_aside: tuple[status.SetAside, ...] = ()
         self._frozen: str | None = None
@@ -259,9 +261,9 @@ class Teller:
     def beat(self, mailbox: Mailbox, intake: Intake, links: Collection[str], scope: Scope) -> None:
         """The engine is alive; says how the datastore does, and what the status is now. `links` are the host's interfaces."""
         self._health.report(ENGINE)
-        now = self._clock()
-        if now >= self._next_look:
-            self._next_look = now + LOOK_INTERVAL
+        looked_at = (links, self._resolved.workloads)
+        if self._clock() >= self._next_look or any(map(is_not, looked_at, self._looked_at)):
+            self._next_look, self._looked_at = self._clock() + LOOK_INTERVAL, looked_at
             self._report_workloads(links, scope)
         self._report_datastore(mailbox, intake)
         contact = None
