@@ -7,15 +7,20 @@ before those that come, after those that go. Pods come and go all the time, and 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Literal
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final, Literal
 
 from hostward.dataplane.kernel import ActualChain, Step, TableEdit
 from hostward.dataplane.live import Live
+from hostward.dataplane.state import ActualState
+from hostward.dataplane.usage import Usage
+from hostward.model.members import Members
 from hostward.render import names
 from hostward.render.ruleset import (
     OWN_CHAIN_PREFIX,
+    TABLES,
     Chain,
+    Family,
     InSet,
     Interface,
     IPSet,
@@ -28,7 +33,8 @@ from hostward.render.ruleset import (
     Verdict,
 )
 
-_WORKLOAD_ROOTS = (names.FROM_WORKLOAD, names.TO_WORKLOAD)
+_JUDGING: Final[tuple[TableName, ...]] = ("mangle", "filter")
+_WORKLOAD_ROOTS: Final = (names.FROM_WORKLOAD, names.TO_WORKLOAD)
 
 
 def is_one_way(live: Live, moved: Collection[str], sets: Mapping[str, IPSet]) -> bool:
@@ -38,14 +44,40 @@ def is_one_way(live: Live, moved: Collection[str], sets: Mapping[str, IPSet]) ->
     """
     if any(reach.all_sets for reach in live.reach.values()) or not live.reach["raw"].sets.keys().isdisjoint(moved):
         return False
+    return _opens_or_closes(live.state, moved, sets, _uses(live, moved))
+
+
+def is_one_way_by_usage(
+    state: ActualState, usages: Mapping[TableId, Usage], family: Family, moved: Collection[str], sets: Mapping[str, IPSet]
+) -> bool:
+    """The same, where all chains are live: at the cost of the rules that look at these sets."""
+    mine = {name: usages[TableId(family, name)] for name in TABLES}
+    if any(usage.opaque for usage in mine.values()) or mine["raw"].lookers(moved):
+        return False
+    looking = (
+        rule
+        for name in _JUDGING
+        for chain in mine[name].lookers(moved)
+        for rule in state.table(TableId(family, name)).chains[chain]
+        if isinstance(rule, Rule)
+    )
+    return _opens_or_closes(state, moved, sets, _looks(looking, moved))
+
+
+def _opens_or_closes(
+    state: ActualState, moved: Collection[str], sets: Mapping[str, IPSet], uses: Iterable[tuple[Rule, InSet]]
+) -> bool:
     opening = set()
     grows = {}
     for name in moved:
-        members, wanted = live.state.sets[name].members, sets[name].members
-        if members is None or not (members < wanted or members > wanted):
+        members = state.sets[name].members
+        if members is None:
             return False
-        grows[name] = members < wanted
-    for rule, match in _uses(live, grows.keys()):
+        change = Members.of(sets[name].members).since(members)
+        if bool(change.added) is bool(change.removed):
+            return False
+        grows[name] = bool(change.added)
+    for rule, match in uses:
         if isinstance(rule.target, Log):
             continue
         more_lets_through = _lets_through(rule)
@@ -57,12 +89,14 @@ def is_one_way(live: Live, moved: Collection[str], sets: Mapping[str, IPSet]) ->
 
 def _uses(live: Live, sets: Collection[str]) -> Iterator[tuple[Rule, InSet]]:
     """The live rules that look at sets."""
-    tables: tuple[TableName, ...] = ("mangle", "filter")
-    for table in tables:
+    for table in _JUDGING:
         for chain in live.reach[table].chains:
-            for rule in live.tables[table].actual.chains.get(chain, ()):
-                if isinstance(rule, Rule):
-                    yield from ((rule, match) for match in rule.matches if isinstance(match, InSet) and match.name in sets)
+            yield from _looks((r for r in live.tables[table].actual.chains.get(chain, ()) if isinstance(r, Rule)), sets)
+
+
+def _looks(rules: Iterable[Rule], sets: Collection[str]) -> Iterator[tuple[Rule, InSet]]:
+    for rule in rules:
+        yield from ((rule, match) for match in rule.matches if isinstance(match, InSet) and match.name in sets)
 
 
 def _lets_through(rule: Rule) -> bool | None:

@@ -13,7 +13,7 @@ from typing import Final
 from hostward.dataplane import view
 from hostward.dataplane.kernel import CreateSet, DestroySet, ReplaceSet, Step, TableEdit, UpdateSet
 from hostward.dataplane.live import Live, Part, gate, root
-from hostward.dataplane.one_way import is_one_way, workloads_only
+from hostward.dataplane.one_way import is_one_way, is_one_way_by_usage, workloads_only
 from hostward.dataplane.state import ActualState, after, edit_between, same_set
 from hostward.dataplane.transition import change_set, place_sets, shadow_chain, transition, with_sets
 from hostward.dataplane.usage import Usage
@@ -56,6 +56,10 @@ def plan_change(
     steps = _settle(named.actual, family, *_wanted(named.desired, family))
     if _harmless(steps):
         return tuple(steps)
+    if not any(isinstance(step, TableEdit) for step in steps):
+        moved = [step.name for step in steps if isinstance(step, UpdateSet | ReplaceSet)]
+        if is_one_way_by_usage(actual, usages, family, moved, desired.sets):
+            return tuple(steps)
     affected = view.of_affected(actual, usages, desired, focus, family)
     return plan(affected.actual, affected.desired, marks, (family,))
 
@@ -130,9 +134,15 @@ def _family_plan(actual: ActualState, desired: Ruleset, family: Family, marks: M
 
 
 def _harmless(steps: list[Step]) -> bool:
-    """One commit at most, and no set that rules could use already: nothing that a packet could meet half done."""
-    edits = [step for step in steps if isinstance(step, TableEdit)]
-    return len(edits) <= 1 and all(isinstance(step, TableEdit | CreateSet | DestroySet) for step in steps)
+    """One commit at most, or one set that changes at one moment: nothing that a packet could meet half done."""
+    visible = [step for step in steps if not isinstance(step, CreateSet | DestroySet)]
+    match visible:
+        case [] | [TableEdit()] | [ReplaceSet()]:
+            return True
+        case [UpdateSet(_, _, add, remove)]:
+            return len(add) + len(remove) == 1
+        case _:
+            return False
 
 
 def _last_sets(steps: Iterable[Step], moved: Collection[str]) -> list[Step]:
