@@ -125,12 +125,12 @@ def test_idle_connections_do_not_keep_a_probe_out(serve):
 
 
 def test_a_request_that_never_ends_is_cut_off(serve):
-    server = serve(deadline=0.2)
+    server = serve(deadline=1.0)
     assert talk(server, b"GET /a HTT") == b""
 
 
 def test_a_reader_that_never_reads_is_cut_off_and_stops_nobody(serve):
-    server = serve(deadline=0.2)
+    server = serve(deadline=1.0)
     with socket.create_connection(server.address, timeout=10) as client:
         client.sendall(b"GET /big HTTP/1.1\r\n\r\n")
         assert get(server, "/a") == (200, b"answer")
@@ -254,7 +254,7 @@ def test_client_certificates(serve, certs):
 
 
 def test_idle_tls_connections_are_bounded_too(serve, certs):
-    server = serve(tls=files(certs), max_connections=4, deadline=0.2)
+    server = serve(tls=files(certs), max_connections=4, deadline=1.0)
     idle = [socket.create_connection(server.address, timeout=10) for _ in range(10)]
     assert get(server, "/a", context=client_context(certs)) == (200, b"answer")
     assert settled(lambda: not server._connections)
