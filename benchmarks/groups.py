@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from benchmarks import cold_start, converge
+from benchmarks import cold_start, converge, packets
 from benchmarks.bed import Bed
 from benchmarks.found import Found
 from benchmarks.sizes import SIZES
@@ -43,6 +43,15 @@ def control(order: Order) -> Results:
     return found
 
 
+def router(order: Order) -> Results:
+    """What packets and connections pay."""
+    found: Results = {name: Found() for name in order.benches}
+    for name, measure in (("packets", packets.packets), ("crr", packets.connections)):
+        if name in found:
+            measure(SIZES[order.size], found[name], number=order.number, quick=order.quick)
+    return found
+
+
 @dataclass(frozen=True)
 class Group:
     """Benchmarks of one bed. `seconds`: about how long a repetition takes at most, at the largest size."""
@@ -56,4 +65,5 @@ class Group:
 
 GROUPS = {
     "control": Group(control, ("converge_quiet", "member_churn", "cold_start"), ("small", "medium", "large"), 5, 600),
+    "router": Group(router, ("packets", "crr"), ("small", "medium", "large"), 5, 300),
 }

@@ -1,0 +1,113 @@
+"""The 20 policies that packets meet, as values: for the agent as documents, for hand-written chains as matches. Pure.
+
+Two mixes. Worst case: every policy names the protocol, ports that match, and a network set that doesn't, except the last.
+Mix: shapes as in the workloads; most fail earlier. In both only the last policy allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks import documents as d
+from benchmarks.documents import Document, Stored
+
+POLICIES = 20
+PORT = 7777
+SET_MEMBERS = 100
+WORST, MIX = "worst case", "mix"
+MIXES = (WORST, MIX)
+NAMESPACE = "packets"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One policy with one rule that allows. `number` names its set; `nets` are a list of CIDRs, which makes a set too."""
+
+    number: int
+    protocol: str
+    ports: tuple[int | str, ...]
+    uses_set: bool = False
+    nets: tuple[str, ...] = ()
+
+    @property
+    def set_name(self) -> str:
+        """The kernel's name on the hand-written routers."""
+        return f"p{self.number}" if self.uses_set else f"c{self.number}" if len(self.nets) > 1 else ""
+
+
+def shapes(mix: str, protocol: str) -> list[Shape]:
+    """The policies in order."""
+    other = "TCP" if protocol == "UDP" else "UDP"
+    last = Shape(POLICIES - 1, protocol, (PORT, 9_999), uses_set=True)
+    if mix == WORST:
+        return [*(Shape(n, protocol, (PORT, 10_000 + n), uses_set=True) for n in range(POLICIES - 1)), last]
+    found = []
+    for number in range(POLICIES - 1):
+        port = 10_000 + number
+        match number % 5:
+            case 0:
+                found.append(Shape(number, protocol, (port, port + 100), uses_set=True))
+            case 1:
+                found.append(Shape(number, other, (port,), uses_set=True))
+            case 2:
+                found.append(Shape(number, protocol, (port,), nets=("198.19.1.1/32", "198.18.0.0/16")))
+            case 3:
+                found.append(Shape(number, protocol, (port, f"{port + 100}:{port + 110}")))
+            case _:
+                found.append(Shape(number, protocol, (PORT,), nets=(f"198.19.2.{number}/32",)))
+    return [*found, last]
+
+
+def members(number: int, allowed: tuple[str, ...]) -> list[str]:
+    """What network set `number` holds: the last one's also who is allowed."""
+    nets = [f"10.{100 + number}.{last}.0/24" for last in range(SET_MEMBERS)]
+    return [*nets, *(f"{address}/32" for address in allowed)] if number == POLICIES - 1 else nets
+
+
+def sets(chosen: list[Shape], allowed: tuple[str, ...]) -> dict[str, list[str]]:
+    """The sets of the hand-written routers, by name."""
+    named = {shape.set_name: members(shape.number, allowed) for shape in chosen if shape.uses_set}
+    return named | {shape.set_name: list(shape.nets) for shape in chosen if shape.set_name and not shape.uses_set}
+
+
+# --- for the agent -------------------------------------------------------------------------------------------------------
+def _rule(shape: Shape, side: str) -> Document:
+    fields: Document = {}
+    if shape.uses_set:
+        fields = {"selector": f"packets == 'p{shape.number}'"}
+        if side == "destination":
+            fields["namespaceSelector"] = "global()"
+    elif shape.nets:
+        fields = {"nets": list(shape.nets)}
+    given = {side: fields} if fields else {}
+    return d.rule("Allow", shape.protocol, shape.ports, **given)
+
+
+def stored(chosen: list[Shape], allowed: tuple[str, ...]) -> Iterator[Stored]:
+    """Network sets and policies: egress for the pods of a namespace, ingress for host endpoints of a role."""
+    for number in range(POLICIES):
+        yield d.network_set(f"packets-{number}", {"packets": f"p{number}"}, members(number, allowed))
+    for shape in chosen:
+        name, order = f"packets{shape.number:02}", float(shape.number)
+        yield d.policy(NAMESPACE, f"default.{name}", order, "all()", egress=[_rule(shape, "destination")])
+        yield d.global_policy(name, order, "role == 'packets'", ingress=[_rule(shape, "source")])
+
+
+# --- for hand-written chains ---------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Words:
+    """A rule's matches as iptables-restore takes them. `side`: the set's and the CIDR's, `src` or `dst`."""
+
+    header: str
+    ports: str
+    in_set: str
+
+
+def words(shape: Shape, side: str) -> Words:
+    """The matches of a policy's rule."""
+    option = "-d" if side == "dst" else "-s"
+    net = f"{option} {shape.nets[0]} " if len(shape.nets) == 1 else ""
+    listed = ",".join(str(port) for port in shape.ports)
+    in_set = f" -m set --match-set {shape.set_name} {side}" if shape.set_name else ""
+    return Words(f"{net}-p {shape.protocol.lower()}", f" -m multiport --dports {listed}", in_set)
