@@ -131,6 +131,24 @@ def find_chain(layout: Layout, blob: bytes, name: str) -> list[Span] | None:
     raise LayoutError(f"chain {name} has no end")
 
 
+def find_kernel_chain(layout: Layout, info: TableInfo, blob: bytes, name: str) -> list[Span] | None:
+    """Where the rules of one of the kernel's chains are, None if the table has no such chain. Raises LayoutError."""
+    hook = HOOK_NAMES.index(name) if name in HOOK_NAMES else -1
+    if hook < 0 or not info.valid_hooks >> hook & 1:
+        return None
+    spans: list[Span] = []
+    at, policy = info.hook_entries[hook], info.underflows[hook]
+    while at < policy <= len(blob):
+        length = OFFSETS.unpack_from(blob, at + layout.offsets)[1]
+        if length <= layout.header:
+            break
+        spans.append((at, at + length))
+        at += length
+    if at != policy:
+        raise LayoutError(f"chain {name} does not end in its policy")
+    return spans
+
+
 def contents(layout: Layout, blob: bytes, spans: list[Span], heads: Heads, set_name: Callable[[int], str]) -> list[bytes]:
     """What identifies each of these rules, see `layout.content`. The blob was read into zeroed memory. Raises LayoutError."""
     found = []

@@ -1,4 +1,4 @@
-"""A Rule as an entry. Headers, verdicts, jumps, comments and set matches are packed here; other parts are compiled and kept.
+"""A Rule as an entry. Headers, verdicts, jumps, comments, ports and set matches are packed here, other parts compiled and kept.
 
 No set index is ever kept: it is asked for each time an entry is made, for it can be given to another set (libraries.md 1.2).
 It knows no table and no chain but by name. The engine thread runs it.
@@ -36,6 +36,7 @@ from hostward.render.ruleset import (
     Log,
     Match,
     Net,
+    PortSet,
     Protocol,
     Rule,
     Target,
@@ -44,6 +45,8 @@ from hostward.render.ruleset import (
 from hostward.render.text import match_words, target_words
 
 MAX_INTERFACE_NAME: Final = 15
+MAX_PORT: Final = 65535
+MULTIPORT_SLOTS: Final = 15
 MAX_COMMENT: Final = 255
 MAX_LOG_PREFIX: Final = 29
 _COMMENT: Final = re.compile(r"[A-Za-z0-9:_\-./]*\Z")
@@ -54,6 +57,7 @@ _KEPT_PARTS: Final = 65536
 _VIA_IN, _VIA_OUT, _SRC, _DST, _PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40  # inversion flags, the same in both families
 _HAS_PROTOCOL: Final = 0x01  # IP6T_F_PROTO
 _SET_REVISION: Final = 4
+_SOURCE_PORTS, _DESTINATION_PORTS = 0, 1
 _SET_INVERTED: Final = 0x01
 
 
@@ -100,6 +104,8 @@ class Encoder:
             if isinstance(match, InSet):
                 sets.append((at + PART_HEADER, match.name))
                 parts.append(_set_match(match))
+            elif isinstance(match, PortSet):
+                parts.append(_ports(match))
             else:
                 parts.append(self._compiled(match))
             at += len(parts[-1])
@@ -220,6 +226,24 @@ def _set_match(match: InSet) -> bytes:
     for number, side in enumerate(match.dimensions, start=1):
         flags |= 1 << number if side == "src" else 0
     return part("set", _SET_REVISION, struct.pack("=HBB44x", 0, len(match.dimensions), flags))
+
+
+@lru_cache(maxsize=65536)
+def _ports(match: PortSet) -> bytes:
+    """The structure of revision 1 (xt_multiport_v1): which side, how many slots, the ports, which of them begin a range."""
+    ports: list[int] = []
+    begins: list[int] = []
+    for first, last in match.ranges:
+        if not 0 <= first <= last <= MAX_PORT:
+            raise EncodeError(f"port range {first}:{last} in {match}")
+        ports += [first] if first == last else [first, last]
+        begins += [0] if first == last else [1, 0]
+    if not 0 < len(ports) <= MULTIPORT_SLOTS:
+        raise EncodeError(f"{len(ports)} port slots in {match}: 1 to {MULTIPORT_SLOTS} are possible")
+    side = _SOURCE_PORTS if match.side == "src" else _DESTINATION_PORTS
+    rest = MULTIPORT_SLOTS - len(ports)
+    head = struct.pack("=BB15H", side, len(ports), *ports, *(0,) * rest)
+    return part("multiport", 1, head + bytes(begins) + bytes(rest) + bytes([match.negate]))
 
 
 def _interface(name: str, *, prefix: bool) -> tuple[bytes, bytes]:

@@ -91,13 +91,15 @@ class Snapshot:
         return all(set_name(index) == name for index, name in self._set_names.items())
 
     def is_after(self, before: Snapshot, written: Mapping[str, list[bytes] | None]) -> bool:
-        """Whether this is what the one before became by these own chains, written one way or removed, and nothing else."""
-        expected = (before.chains.keys() - written.keys()) | {name for name, rules in written.items() if rules is not None}
+        """Whether this is what the one before became by these chains, written or removed, and nothing else."""
+        own = {name for name, rules in written.items() if rules is not None and is_own_chain(name)}
+        expected = (before.chains.keys() - written.keys()) | own
         if self.chains.keys() != expected or not before.chains.keys() - written.keys() <= self.same:
             return False
         if any(self.holds(name) != rules for name, rules in written.items()):
             return False
-        return all(self.holds(name) == before.holds(name) for name in {**self.builtins, **before.builtins})
+        kernels = {**self.builtins, **before.builtins}.keys() - written.keys()
+        return all(self.holds(name) == before.holds(name) for name in kernels)
 
     def holds(self, chain: str) -> list[bytes] | None:
         """What identifies each rule of a chain, None if there is no such chain."""

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Final
 
 from hostward.dataplane.kernel import ActualChain, ActualTable, KernelError, TableEdit, Unknown
-from hostward.dataplane.xtables.blob import HeadsInBlob, Span, contents, find_chain
+from hostward.dataplane.xtables.blob import HeadsInBlob, Span, contents, find_chain, find_kernel_chain
 from hostward.dataplane.xtables.commit import Contents, commit
 from hostward.dataplane.xtables.delta import EncodedEdit
 from hostward.dataplane.xtables.encode import EncodeError, Encoder, check_chain_name
@@ -26,15 +26,16 @@ from hostward.dataplane.xtables.snapshot import Snapshot
 from hostward.dataplane.xtables.sockopt import SetSocket, TableInfo, TableSocket
 from hostward.render.ruleset import FAMILIES, Chain, Family, Rule, TableId, is_own_chain
 
-FEW_CHAINS: Final = 16
-"""Up to so many written chains are looked for one by one in what is read back; the rest of the table is looked at later."""
+MOST_CHAINS: Final = 16
+"""So many of the written chains are looked for in what is read back. A commit is whole or isn't there: the next look at the
+table, for tampering, compares all that was written."""
 
 
 @dataclass(slots=True)
 class _Seen:
     """What a table last was, the fingerprint that stands for it, and what it, or some of its chains, read as.
 
-    `written`: what chains must hold that were written since the snapshot was taken; it wasn't taken anew.
+    `written`: what chains must hold that were written since the snapshot was taken, which wasn't taken anew.
     """
 
     snapshot: Snapshot
@@ -177,8 +178,10 @@ class XTables:
     def _verify(self, table: TableId, wanted: Contents) -> None:
         """Reads back: the commit may have been undone by a program that doesn't take the lock."""
         seen = self._seen.get(table)
-        if seen is not None and len(wanted) <= FEW_CHAINS and all(map(is_own_chain, wanted)):
-            differing = self._differing(table, wanted)
+        if seen is not None:
+            hooks = [name for name in wanted if not is_own_chain(name)]
+            some = [*hooks, *islice((name for name in wanted if is_own_chain(name)), MOST_CHAINS)]
+            differing = self._differing(table, {name: wanted[name] for name in some})
             seen.written.update(wanted)
             seen.fingerprint, seen.read = next(self._fingerprints).to_bytes(8), None
         else:
@@ -191,14 +194,16 @@ class XTables:
             )
 
     def _differing(self, table: TableId, wanted: Contents) -> list[str]:
-        """Those of a few chains that the kernel doesn't hold as wanted; nothing else of the table is looked at."""
+        """Those of some chains that the kernel doesn't hold as wanted; nothing else of the table is looked at."""
         layout = LAYOUTS[table.family]
         with TableSocket(table.family) as tables, SetSocket() as sets:
-            blob = bytes(tables.read(table)[1])
+            info, memory = tables.read(table)
+            blob = bytes(memory)
             heads = HeadsInBlob(layout, blob)
             found = {}
             for name in wanted:
-                spans = find_chain(layout, blob, name)
+                own = is_own_chain(name)
+                spans = find_chain(layout, blob, name) if own else find_kernel_chain(layout, info, blob, name)
                 found[name] = None if spans is None else contents(layout, blob, spans, heads, sets.name)
         return [name for name, rules in wanted.items() if found[name] != rules]
 
