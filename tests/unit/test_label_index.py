@@ -56,7 +56,7 @@ def test_all_labels_that_match_are_found(puts: list[tuple[int, dict[str, str] | 
 
 def test_the_rarest_need_of_several_is_chosen() -> None:
     pods = "projectcalico.org/orchestrator == 'k8s' && app == 'web' && projectcalico.org/namespace == 'shop'"
-    assert needs(pods) == {Need("app", "web")}
+    assert needs(pods) == {Need("app", "web", "shop")}
     assert needs(pods.replace("app == 'web'", "has(app)")) == {Need("projectcalico.org/namespace", "shop")}
     assert needs("a == 'x' || b in {'y', 'z'}") == {Need("a", "x"), Need("b", "y"), Need("b", "z")}
     assert needs("a == 'x' || !has(b)") is None

@@ -5,10 +5,10 @@ Both give candidates: too many, never too few. Who asks evaluates the selectors 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
 
-from hostward.model.selector_needs import Need, needs
+from hostward.model.selector_needs import Need, needs, offers
 
 K = TypeVar("K", bound=Hashable)
 
@@ -27,12 +27,6 @@ class _Buckets(Generic[K]):
 
     def at(self, need: Need) -> set[K]:
         return self._keys.get(need, set())
-
-
-def _offers(labels: Mapping[str, str]) -> Iterator[Need]:
-    for label, value in labels.items():
-        yield Need(label, value)
-        yield Need(label, None)
 
 
 class SelectorIndex(Generic[K]):
@@ -61,7 +55,7 @@ class SelectorIndex(Generic[K]):
 
     def candidates(self, labels: Mapping[str, str]) -> set[K]:
         """The keys of all selectors that may match these labels."""
-        return self._unbound.union(*(self._bound.at(need) for need in _offers(labels)))
+        return self._unbound.union(*(self._bound.at(need) for need in offers(labels)))
 
 
 class LabelIndex(Generic[K]):
@@ -74,11 +68,11 @@ class LabelIndex(Generic[K]):
     def put(self, key: K, labels: Mapping[str, str] | None) -> None:
         """Takes the labels of a key, in place of those that it had; None for a key that is gone."""
         if (old := self._labels.pop(key, None)) is not None:
-            for need in _offers(old):
+            for need in offers(old):
                 self._having.put(need, key, add=False)
         if labels is not None:
             self._labels[key] = labels
-            for need in _offers(labels):
+            for need in offers(labels):
                 self._having.put(need, key, add=True)
 
     def candidates(self, selector: str) -> set[K]:

@@ -5,7 +5,7 @@ Pure functions; any thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -17,10 +17,11 @@ _COMMON: Final[Mapping[str, int]] = {ORCHESTRATOR: 2, NAMESPACE: 1, SERVICE_ACCO
 
 
 class Need(NamedTuple):
-    """A label that is there; with `value` unless None."""
+    """A label that is there; with `value` unless None; on something in the namespace `within` unless None."""
 
     label: str
     value: str | None
+    within: str | None = None
 
 
 @lru_cache(maxsize=16384)
@@ -42,12 +43,29 @@ def _needs(node: Node) -> frozenset[Need] | None:
             return frozenset(Need(label, value) for value in values)
         case Group("&&", operands):
             known = [found for operand in operands if (found := _needs(operand)) is not None]
-            return min(known, key=_commonness, default=None)
+            best = min(known, key=_commonness, default=None)
+            within = next((op.value for op in operands if isinstance(op, Compare) and _is_namespace(op)), None)
+            if best is None or within is None or any(need.label == NAMESPACE or need.within for need in best):
+                return best
+            return frozenset(need._replace(within=within) for need in best)
         case Group("||", operands):
             each = [_needs(operand) for operand in operands]
             return None if None in each else frozenset[Need]().union(*(found for found in each if found is not None))
         case _:
             return None
+
+
+def _is_namespace(compared: Compare) -> bool:
+    return compared.label == NAMESPACE and compared.word == "=="
+
+
+def offers(labels: Mapping[str, str]) -> Iterator[Need]:
+    """All needs that labels meet."""
+    namespaces = {None, labels.get(NAMESPACE)}
+    for label, value in labels.items():
+        for within in namespaces:
+            yield Need(label, value, within)
+            yield Need(label, None, within)
 
 
 def _commonness(found: frozenset[Need]) -> tuple[bool, int, int]:
