@@ -13,11 +13,14 @@ Nothing is removed at the end: the rules stay in the kernel.
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import gc
 import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.links import LinkWatcher
 from hostward.dataplane.linux import LinuxKernel
 from hostward.dataplane.xtables.other import foreign_backend_in_use
-from hostward.dataplane.xtables.selftest import self_test
+from hostward.dataplane.xtables.selftest import SelfTest
 from hostward.datastore.connection import open_feed
 from hostward.datastore.store import StoreError
 from hostward.engine.flows import FlowCleaner
@@ -85,8 +88,11 @@ class SettingsTold:
         return self._last[1]
 
 
-def run(sources: Sources) -> int:
-    """Runs the agent until a signal; the exit status: 0 after a signal, 1 when it can't start or a bug ended it."""
+def run(sources: Sources, tested: SelfTest) -> int:
+    """Runs the agent until a signal; the exit status: 0 after a signal, 1 when it can't start or a bug ended it.
+
+    `tested` has been running while this module was imported.
+    """
     first = sources.resolve()
     settings = first.settings
     writer = logs.configure(settings.log_severity_screen, settings.log_format)
@@ -95,15 +101,24 @@ def run(sources: Sources) -> int:
     try:
         for error in first.errors:
             log.error("bad setting", error=error)
-        return 1 if first.errors else _run(sources, settings)
+        return 1 if first.errors else _run(sources, settings, tested)
     finally:
+        tested.abandon()
         writer.close()
 
 
-def _enforce(loop: Loop, threads: Threads, stop: threading.Event) -> None:
-    """The engine thread. The self-test takes its second while the feed fetches its first snapshot."""
+def _settle_memory() -> None:
+    """What the start has made stays: no garbage collection need look at it again; what was needed to make it is freed."""
+    gc.collect()
+    gc.freeze()
+    with suppress(OSError, AttributeError):  # a C library without it keeps what it has
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _enforce(loop: Loop, threads: Threads, tested: SelfTest, stop: threading.Event) -> None:
+    """The engine thread."""
     try:
-        self_test()
+        tested.result()
     except KernelError as error:
         threads.failed = True
         log.error("the agent can't enforce", error=str(error))
@@ -111,7 +126,7 @@ def _enforce(loop: Loop, threads: Threads, stop: threading.Event) -> None:
     loop.run(stop)
 
 
-def _run(sources: Sources, settings: Settings) -> int:
+def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     state = Path(settings.state_dir)
     try:
         lock = AgentLock(settings.state_dir)
@@ -140,7 +155,7 @@ def _run(sources: Sources, settings: Settings) -> int:
     )
     health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
     teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
-    loop = Loop(kernel, mailbox, intake, teller, settings_of=told, peers=feed.peers, flows=flows)
+    loop = Loop(kernel, mailbox, intake, teller, settings_of=told, peers=feed.peers, flows=flows, settled=_settle_memory)
     servers = [server for server in (health_server(settings, health), metrics_server(settings, metrics)) if server is not None]
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -151,7 +166,7 @@ def _run(sources: Sources, settings: Settings) -> int:
     threads.start("links", lambda stop: links.run(mailbox.links, stop))
     threads.start("feed", lambda stop: feed.run(mailbox, stop))
     threads.start("flows", flows.run)
-    threads.start("engine", lambda stop: _enforce(loop, threads, stop))
+    threads.start("engine", lambda stop: _enforce(loop, threads, tested, stop))
     if kernel.families() == (4,):
         log.warning("this kernel speaks no IPv6: only IPv4 is guarded")
     if other := foreign_backend_in_use():

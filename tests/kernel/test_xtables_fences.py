@@ -13,7 +13,7 @@ import pytest
 from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.xtables import compat
 from hostward.dataplane.xtables.encode import Encoder
-from hostward.dataplane.xtables.selftest import self_test
+from hostward.dataplane.xtables.selftest import SelfTest
 from hostward.render.ruleset import IcmpType, Limit, Log, Mark, NoTrack, PortSet, Protocol, Reject, Rule, SetMark, State
 
 pytestmark = pytest.mark.kernel
@@ -33,23 +33,23 @@ def child(fault):
 
 
 def test_the_fences_hold():
-    self_test()
-    self_test(child(""))
+    SelfTest().result()
+    SelfTest(child("")).result()
 
 
 @pytest.mark.parametrize("fault", [WITHOUT_ERROR_EXIT, WITHOUT_SCRATCH], ids=["error exit", "scratch"])
 def test_the_self_test_sees_a_missing_fence(fault):
     with pytest.raises(KernelError, match="self-test of the iptables libraries failed"):
-        self_test(child(fault))
+        SelfTest(child(fault)).result()
 
 
 def test_the_self_test_says_what_is_missing():
     with pytest.raises(KernelError, match=r"No module named 'iptcx'.*XTABLES_LIBDIR"):
-        self_test((sys.executable, "-c", "import iptcx"))
+        SelfTest((sys.executable, "-c", "import iptcx")).result()
     with pytest.raises(KernelError, match="did not run"):
-        self_test(("/nonexistent",))
+        SelfTest(("/nonexistent",)).result()
     with pytest.raises(KernelError, match="SIGKILL"):
-        self_test((sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"))
+        SelfTest((sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")).result()
 
 
 def every_part(family):

@@ -37,12 +37,13 @@ def local(name: str) -> Any:
 @click.option("--show-config", is_flag=True, help="Print each effective setting with its source, and exit.")
 def command(datastore: str, show_config: bool) -> None:
     """Exit 0 after a signal, 1 when it can't start."""
+    from hostward.dataplane.xtables.selftest import SelfTest  # noqa: PLC0415 # heavy imports only when they are needed
+
+    tested = None if show_config else SelfTest()
     from hostward import daemon  # noqa: PLC0415 # heavy: gRPC, pyroute2, iptc
 
     sources = daemon.Sources(os.environ, read_file(FILE), socket.gethostname(), datastore)
-    if show_config:
-        sys.exit(show(sources))
-    sys.exit(daemon.run(sources))
+    sys.exit(show(sources) if tested is None else daemon.run(sources, tested))
 
 
 def show(sources: Any) -> int:  # a daemon.Sources, whose module is imported late

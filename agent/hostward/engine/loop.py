@@ -47,7 +47,8 @@ class Loop:
     """One agent's engine.
 
     `settings_of` gives the effective settings for the specs of FelixConfiguration `node.<name>` and `default`; `peers` the
-    datastore's own addresses and ports; `flows` forgets the connections of workloads that are gone.
+    datastore's own addresses and ports; `flows` forgets the connections of workloads that are gone. `settled` is called once,
+    after the first apply.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Loop:
         settings_of: SettingsOf,
         peers: Peers,
         flows: FlowCleaner,
+        settled: Callable[[], None] = lambda: None,
     ) -> None:
         self._kernel = kernel
         self._mailbox = mailbox
@@ -68,6 +70,7 @@ class Loop:
         self._settings_of = settings_of
         self._peers = peers
         self._flows = flows
+        self._settled = settled
         self._settings = settings_at_start(settings_of, intake)
         self._applier = Applier(kernel)
         self._engine = Engine(scope_of(self._settings))
@@ -76,12 +79,12 @@ class Loop:
         self._unrendered = Changed()
         self._unapplied = Changed()
         self._computed = 0
-        self._specs: tuple[Spec | None, Spec | None] | None = None
         self._renderer: Renderer | None = None
         self._options: Options | None = None
         self._focus: Focus | None = None  # what may differ from what was brought last; None: anything
         self._links: Mapping[str, Link] | None = None
         self._received = 0
+        self._starting = True
         self._behind = False  # the kernel doesn't hold `_resolved` yet: the store was in doubt, or the kernel refused
         self._retry = Retry()
         self._checks = Checks(self._settings.drift_check_interval)
@@ -154,9 +157,8 @@ class Loop:
     def _follow_settings(self) -> bool:
         """Follows FelixConfiguration and the datastore's own addresses; whether the rules differ by it."""
         before, now = self._settings, time.monotonic()
-        specs = self._intake.configuration(f"node.{before.node_name}"), self._intake.configuration("default")
-        if specs != self._specs:
-            self._specs, self._settings = specs, self._settings_of(*specs)
+        node = self._intake.configuration(f"node.{before.node_name}")
+        self._settings = self._settings_of(node, self._intake.configuration("default"))
         self._checks.follow(self._settings.drift_check_interval, now)
         self._whole_sets.follow(self._settings.ipsets_refresh_interval, now)
         self._whole_tables.follow(self._settings.iptables_refresh_interval, now)
@@ -199,6 +201,9 @@ class Loop:
         if old := flows.gone | flows.moved:  # the moved once more: until just now their old chains let new ones come up
             self._flows.forget(old)
         self._teller.applied(self._received, time.monotonic() - began, outcome, work)
+        if self._starting:
+            self._starting = False
+            self._settled()
 
     def _render(self, wanted: Options) -> tuple[Ruleset, int]:
         """The desired ruleset, and how many chains were rendered for it."""

@@ -17,27 +17,49 @@ BAD_OPTIONS: Final = 1200  # more than the 991 after which an unfenced CPython 3
 SCRATCH_USES: Final = 300
 _TIMEOUT_SECONDS: Final = 120
 _PASSED: Final = "fences hold"
+_NAME: Final = "the self-test of the iptables libraries"
 
 
-def self_test(command: tuple[str, ...] = (sys.executable, "-m", "hostward.dataplane.xtables.selftest")) -> None:
-    """Raises KernelError that says what to do when a fence doesn't hold, or the libraries can't be loaded."""
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_TIMEOUT_SECONDS, check=False, stdin=subprocess.DEVNULL
+class SelfTest:
+    """A test that runs in a process of its own from now on, while this one starts."""
+
+    def __init__(self, command: tuple[str, ...] = (sys.executable, "-m", "hostward.dataplane.xtables.selftest")) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._error: OSError | None = None
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        except OSError as error:
+            self._error = error
+
+    def result(self) -> None:
+        """Waits for it. Raises KernelError that says what to do when a fence doesn't hold, or the libraries can't be loaded."""
+        if self._process is None:
+            raise KernelError(f"{_NAME} did not run: {self._error}") from self._error
+        try:
+            out, errors = self._process.communicate(timeout=_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired as error:
+            self._process.kill()
+            self._process.communicate()
+            raise KernelError(f"{_NAME} did not run: {error}") from error
+        code = self._process.returncode
+        if code == 0 and _PASSED in out:
+            return
+        if code < 0:
+            how = f"was ended by {signal.Signals(-code).name}"
+        else:
+            how = (errors.strip().splitlines() or [f"ended with exit code {code}"])[-1]
+        raise KernelError(
+            f"{_NAME} failed: {how}. Nothing was changed. The agent needs python-iptables 1.2.0 and the package iptables "
+            "(libip4tc, libip6tc, libxtables.so.12); where its extensions are in an unusual directory, set XTABLES_LIBDIR"
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise KernelError(f"the self-test of the iptables libraries did not run: {error}") from error
-    if done.returncode == 0 and _PASSED in done.stdout:
-        return
-    if done.returncode < 0:
-        how = f"was ended by {signal.Signals(-done.returncode).name}"
-    else:
-        how = (done.stderr.strip().splitlines() or [f"ended with exit code {done.returncode}"])[-1]
-    raise KernelError(
-        f"the self-test of the iptables libraries failed: {how}. Nothing was changed. The agent needs python-iptables 1.2.0 "
-        "and the package iptables (libip4tc, libip6tc, libxtables.so.12); where its extensions are in an unusual directory, "
-        "set XTABLES_LIBDIR"
-    )
+
+    def abandon(self) -> None:
+        """Ends it, when the agent won't start anyway."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 def main() -> None:
