@@ -14,10 +14,10 @@ from dataclasses import asdict
 from benchmarks import page
 from benchmarks.catalogue import BENCHES
 from benchmarks.found import Found
-from benchmarks.groups import GROUPS, Group, Order
+from benchmarks.groups import GROUPS, Order, planned
 from benchmarks.machine import facts
 from benchmarks.report import Result
-from benchmarks.sizes import SIZES, TINY
+from benchmarks.sizes import SIZES
 
 ABOUT = """Hostward's benchmarks, in network namespaces of their own. Needs root. Without arguments: everything but the
 moonshot, about 35 minutes on two cores with nothing else to do; then results.jsonl, docs/performance.md, plots are written."""
@@ -49,27 +49,19 @@ def _repetition(name: str, order: Order, limit: float) -> dict[str, Found]:
     return {bench: Found(**value) for bench, value in json.loads(out.splitlines()[-1]).items()}
 
 
-def _sizes(group: Group, chosen: argparse.Namespace) -> tuple[str, ...]:
-    if not group.sizes:
-        return ("",)
-    if chosen.size:
-        return tuple(chosen.size)
-    return (TINY.name,) if chosen.quick else group.sizes
-
-
 def _run(chosen: argparse.Namespace) -> list[Result]:
     results, began = [], time.monotonic()
     for name, group in GROUPS.items():
-        benches = [bench for bench in group.benches if not chosen.only or bench in chosen.only]
-        for size in _sizes(group, chosen) if benches else ():
+        plan = planned(group, only=chosen.only or (), sizes=chosen.size or (), quick=chosen.quick)
+        for size, benches in plan.items():
             found = []
             for number in range(1 if chosen.quick else chosen.repetitions or group.repetitions):
                 said = f"{time.monotonic() - began:5.0f} s: {', '.join(benches)} {size}, repetition {number + 1}"
                 print(said, file=sys.stderr, flush=True)
                 order = Order(size, number, benches, chosen.quick, chosen.changes)
                 found.append(_repetition(name, order, group.seconds))
+            about = SIZES[size].text if size else ""
             for bench in benches:
-                about = SIZES[size].text if size else ""
                 results.append(Result(BENCHES[bench], size, about, [one[bench] for one in found]))
                 print(results[-1].text(), flush=True)
     return results

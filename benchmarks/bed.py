@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterable
 
 from tests.lab.agent import Agent
 from tests.lab.etcd import Etcd
@@ -29,11 +30,15 @@ Held = tuple[str, str, str]
 
 
 class Bed(Network):
-    """Use it in a `with`. `store` writes to etcd; `revision` is that of the last document that was put by `put`."""
+    """Use it in a `with`. `store` writes to etcd; `revision` is that of the last document that was put by `put`.
 
-    def __init__(self, size: Size) -> None:
+    `documents`: what is stored, if not the workload of the size.
+    """
+
+    def __init__(self, size: Size, documents: Iterable[Stored] | None = None) -> None:
         super().__init__()
         self.size = size
+        self.documents = workload.documents(size) if documents is None else documents
         self._stack = contextlib.ExitStack()
         try:
             self._build()
@@ -55,7 +60,7 @@ class Bed(Network):
         self.worker_flow = self._stack.enter_context(Flow(self.sender, self.worker, WORKER, workload.CLIENT, ports))
         self.twin_flow = self._stack.enter_context(Flow(self.sender, self.twin, TWIN, workload.CLIENT, ports))
         self.store = self._stack.enter_context(Store(STORE, self.etcd.port))
-        self.revision = self.store.fill(workload.documents(self.size))
+        self.revision = self.store.fill(self.documents)
 
     def _wire(self, number: int, host: Host, address: str) -> None:
         name = f"to-{number}"

@@ -58,7 +58,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Bench:
-    """One benchmark. `unit`: of its samples. `rows`: the columns of what counts by itself, where there is any."""
+    """One benchmark. `unit`: of its samples."""
 
     name: str
     about: str
@@ -67,5 +67,7 @@ class Bench:
     control_range: tuple[float, float] = CONNECTIONS
     targets: tuple[Target, ...] = ()
     unit: str = "milliseconds"
+    at_most: tuple[tuple[str, float], ...] = ()
+    """Samples, and the most that is aimed at for their median."""
     limits: tuple[tuple[str, float], ...] = ()
     """What was counted, and the most that is aimed at."""

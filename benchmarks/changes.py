@@ -12,6 +12,7 @@ from benchmarks.sizes import Size
 
 Change = tuple[str, Document | None]
 """A key, and what is put there; None deletes."""
+Changes = Iterator[Change]
 RULE, MEMBER, POLICY, LABEL = "rule edit", "set member", "policy added, removed", "pod's label"
 KINDS = (RULE, MEMBER, POLICY, LABEL)
 WEIGHTS = (20, 65, 10, 5)  # performance.md 4.2: most of what changes is membership
@@ -41,7 +42,7 @@ def of(size: Size, kind: str, serial: int) -> Change:
     return key, None if back else document
 
 
-def mixed(size: Size, seed: int = 1) -> Iterator[Change]:
+def mixed(size: Size, seed: int = 1) -> Changes:
     """Without end, the kinds by their weights; each kind goes on where it was."""
     random = Random(seed)
     serials = dict.fromkeys(KINDS, 0)
@@ -51,7 +52,7 @@ def mixed(size: Size, seed: int = 1) -> Iterator[Change]:
         serials[kind] += 1
 
 
-def rule_edits(size: Size) -> Iterator[Change]:
+def rule_edits(size: Size) -> Changes:
     """Without end: another policy's rule each time."""
     serial = 0
     while True:

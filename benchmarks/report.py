@@ -63,6 +63,10 @@ class Result:
                 value = ratios[target.ratio][1]
                 text = f"{target.ratio}: {value:.2f}, aimed at {'below' if target.below else 'at most'} {target.most:g}"
                 found.append((text, value < target.most if target.below else value <= target.most))
+        for name, most in self.bench.at_most:
+            if values := self._all(name):
+                value = median(values)
+                found.append((f"{name}: {value:.2f} {self.bench.unit}, aimed at at most {most:g}", value <= most))
         for name, most in self.bench.limits:
             if name in counted:
                 found.append((f"{name}: {counted[name][-1]:g}, aimed at at most {most:g}", counted[name][-1] <= most))
@@ -101,7 +105,9 @@ class Result:
     def text(self) -> str:
         """For people: Markdown."""
         void = " (VOID: the control is off)" if self.void else ""
-        lines = [f"### {self.bench.name}, {self.size}{void}", "", f"{self.bench.about}. {self.about}.".strip(), ""]
+        title = ", ".join(filter(None, (self.bench.name, self.size)))
+        about = ". ".join(filter(None, (self.bench.about[0].upper() + self.bench.about[1:], self.about)))
+        lines = [f"### {title}{void}", "", f"{about}.", ""]
         lines += [f"- {'reached' if reached else '**not reached**'}: {text}" for text, reached in self.targets()]
         lines += [""] if self.targets() else []
         ratios, controls = self.ratios(), self.controls()

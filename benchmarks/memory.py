@@ -1,0 +1,63 @@
+"""Resident memory of an agent in sync, and whether it grows over random changes (spec: `rss`).
+
+Changes come in bursts of ten, as fast as the agent takes them. The slope is that of least squares, over all but the first
+tenth: by then everything has been used once.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import islice
+
+from tests.lab.agent import ROOT, clean_environment
+
+from benchmarks import changes, cpu
+from benchmarks.applied import Applied
+from benchmarks.bed import Bed
+from benchmarks.found import Found
+from benchmarks.sizes import Size
+from benchmarks.startup import RESIDENT
+
+CHANGES = 1_000
+BURST = 10
+RESIDENT_MIB, IMPORTS_MIB, SLOPE = "resident MiB in sync", "resident MiB of the imports alone", "slope, KiB per 1,000 changes"
+AFTER_MIB, PEAK_MIB = "resident MiB after all changes", "peak MiB"
+SERIES = "resident MiB after each burst"
+
+
+def slope(values: Sequence[float]) -> float:
+    """By how much the values grow from one to the next, by least squares."""
+    middle, mean = (len(values) - 1) / 2, sum(values) / len(values)
+    spread = sum((at - middle) ** 2 for at in range(len(values)))
+    return sum((at - middle) * (value - mean) for at, value in enumerate(values)) / spread
+
+
+def measure(size: Size, found: Found, *, count: int, quick: bool) -> None:
+    """One repetition."""
+    count = count or (100 if quick else CHANGES)
+    found.other[IMPORTS_MIB].append(_imports())
+    with Bed(size) as bed, bed.start() as agent:
+        applied = Applied(agent)
+        found.other[RESIDENT_MIB].append(cpu.resident(agent.pid) / 1024)
+        source = changes.mixed(size)
+        for _ in range(count // BURST):
+            for change in islice(source, BURST):
+                revision = bed.store.change(*change)
+            applied.wait_either(revision)
+            found.times[SERIES].append(cpu.resident(agent.pid) / 1024)
+            del applied.lines[:-1]
+        found.other[AFTER_MIB].append(cpu.resident(agent.pid) / 1024)
+        found.other[PEAK_MIB].append(cpu.resident(agent.pid, "VmHWM") / 1024)
+    series = found.times[SERIES]
+    found.other["changes"].append(count)
+    found.other[SLOPE].append(slope(series[len(series) // 10 :]) * 1024 * 1000 / BURST)
+
+
+def _imports() -> float:
+    """MiB of a process that has imported what the agent imports."""
+    command = [sys.executable, "-m", "benchmarks.startup", RESIDENT]
+    environment = clean_environment() | {"PYTHONPATH": str(ROOT / "agent")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT, env=environment)
+    return float(done.stdout)
