@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import asdict
 
-from benchmarks import page
+from benchmarks import page, plots
 from benchmarks.catalogue import BENCHES
 from benchmarks.found import Found
 from benchmarks.groups import GROUPS, Order, planned
@@ -77,7 +77,7 @@ def main() -> int:
     machine = facts()
     results = _run(chosen)
     if chosen.write or not (chosen.quick or chosen.only or chosen.size or chosen.repetitions):
-        page.write(results, {}, machine)
+        page.write(results, plots.draw(results), machine)
     print("\n".join(page.summary(results)))
     void = [f"{result.bench.name} {result.size}".strip() for result in results if result.void]
     if void:

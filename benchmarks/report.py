@@ -28,7 +28,8 @@ class Result:
     about: str
     repetitions: Sequence[Found]
 
-    def _all(self, name: str) -> list[float]:
+    def samples(self, name: str) -> list[float]:
+        """Of all repetitions."""
         return [value for found in self.repetitions for value in found.times.get(name, ())]
 
     def ratios(self) -> dict[str, list[float]]:
@@ -64,7 +65,7 @@ class Result:
                 text = f"{target.ratio}: {value:.2f}, aimed at {'below' if target.below else 'at most'} {target.most:g}"
                 found.append((text, value < target.most if target.below else value <= target.most))
         for name, most in self.bench.at_most:
-            if values := self._all(name):
+            if values := self.samples(name):
                 value = median(values)
                 found.append((f"{name}: {value:.2f} {self.bench.unit}, aimed at at most {most:g}", value <= most))
         for name, most in self.bench.limits:
@@ -78,7 +79,7 @@ class Result:
     def times(self) -> dict[str, list[float]]:
         """Least, median, largest of all, and how many."""
         names = dict.fromkeys(name for found in self.repetitions for name in found.times)
-        return {name: [*three(self._all(name)), len(self._all(name))] for name in names if self._all(name)}
+        return {name: [*three(self.samples(name)), len(self.samples(name))] for name in names if self.samples(name)}
 
     def other(self) -> dict[str, list[float]]:
         """Each distinct value of what must always be the same; least, median and largest of what varies."""
