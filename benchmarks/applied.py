@@ -12,7 +12,7 @@ from tests.lab.agent import Agent
 Line = dict[str, Any]
 COUNTED = (
     "computed", "rendered_chains", "compared_chains", "rules_written", "commits", "bytes_written", "set_changes",
-    "netlink_messages", "processes",
+    "members_changed", "netlink_messages", "processes",
 )  # fmt: skip
 """What a line counts; an agent that doesn't count one of them leaves it out."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from itertools import permutations
 
-from benchmarks import cpu
+from benchmarks import cpu, dumps
 from benchmarks.applied import COUNTED
 from benchmarks.found import Found
 from benchmarks.twin import MEMBER, RULE, Twin
@@ -28,6 +28,12 @@ def blocks(policies: int) -> int:
 
 def quiet(twin: Twin, found: Found) -> None:
     """One rule of one policy in the middle turns from Allow to Deny and back."""
+    four, six, sets = twin.closed
+    for family, text in ((4, four), (6, six)):
+        found.other[f"rules in IPv{family} tables"].append(dumps.rules(text))
+    members = dumps.members(sets)
+    found.other["sets"].append(len(members))
+    found.other["members of all sets"].append(sum(map(len, members.values())))
     _measure(twin, RULE, found, blocks(twin.bed.size.policies))
 
 
