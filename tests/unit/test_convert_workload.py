@@ -1,4 +1,4 @@
-"""Names of workload endpoints, and what writers fill in for kinds that the agent doesn't enforce."""
+"""Names of workload endpoints, and what writers fill in for them and for staged kinds."""
 
 import pytest
 from hypothesis import given

@@ -1,6 +1,6 @@
 """What workload endpoints and the settings of Calico's controllers may say (`datamodel-and-cli.md` A.10, A.4).
 
-The agent enforces neither; they are kept well-formed for Calico's other readers. Pure functions; any thread.
+Calico's network plugin writes the endpoints, without us; what a user writes is held to the same. Pure functions; any thread.
 """
 
 from __future__ import annotations
