@@ -18,12 +18,12 @@ AGENT, FLOOR, CONTROL = "agent", "floor", "floor again"
 AGENT_CPU, FLOOR_CPU = "agent: CPU of a change", "floor: CPU of a change"
 WAYS = (("open", True), ("close", False))
 PAUSE = 0.03  # seconds of quiet after a change
-FULL = 12  # blocks of a repetition at 1,000 policies; a block has an opening and a closing of each competitor
+FULL = 12  # blocks of a repetition; a block has an opening and a closing of each competitor
 
 
 def blocks(policies: int) -> int:
-    """More where a change takes little more than the time between datagrams, fewer where it takes a second."""
-    return 2 * FULL if policies <= 100 else FULL if policies <= 1000 else FULL // 3
+    """Fewer where a change takes a second."""
+    return FULL if policies <= 1000 else FULL // 3
 
 
 def quiet(twin: Twin, found: Found) -> None:
@@ -39,7 +39,7 @@ def quiet(twin: Twin, found: Found) -> None:
 
 def member(twin: Twin, found: Found) -> None:
     """One member of a network set comes and goes."""
-    _measure(twin, MEMBER, found, 2 * blocks(twin.bed.size.policies))
+    _measure(twin, MEMBER, found, blocks(twin.bed.size.policies))
 
 
 def _measure(twin: Twin, case: str, found: Found, count: int) -> None:

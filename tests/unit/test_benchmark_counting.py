@@ -66,6 +66,5 @@ def test_what_is_asked_for_runs_also_where_it_does_not_by_default() -> None:
     control = GROUPS["control"]
     assert planned(control, only=("drift_repair",), sizes=("large",), quick=False) == {"large": ("drift_repair",)}
     assert planned(control, only=("drift_repair",), sizes=(), quick=False) == {
-        "small": ("drift_repair",),
         "medium": ("drift_repair",),
     }
