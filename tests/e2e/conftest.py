@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e import documents as d
 from tests.lab import saved
-from tests.lab.agent import Agent
+from tests.lab.agent import WITHIN, Agent
 from tests.lab.etcd import Etcd
 from tests.lab.probes import Listener, Probe, Prober
 from tests.lab.topology import Network
@@ -73,7 +73,7 @@ class Site(Network):
         """The worker's rules and sets."""
         return saved.everything(self.worker)
 
-    def until(self, what: str, condition: Callable[[], bool], limit: float = 20) -> float:
+    def until(self, what: str, condition: Callable[[], bool], limit: float = WITHIN) -> float:
         """Waits until something holds, with the agent running; how long that was."""
         began = time.monotonic()
         self.agent.wait(what, condition, limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
@@ -139,18 +140,19 @@ def test_the_xtables_lock_is_held_by_somebody_else(guarded: Site) -> None:
     guarded.agent.env["HOSTWARD_IPTABLES_LOCK_TIMEOUT"] = "1"
     guarded.agent.start()
     guarded.agent.wait_applied(guarded.etcd.revision())
-    holder = guarded.worker.popen("flock", str(guarded.agent.lock_file), "sleep", "5")
+    holder = guarded.worker.popen("flock", str(guarded.agent.lock_file), "cat", stdin=subprocess.PIPE)
     try:
-        guarded.until("somebody holds the lock", lambda: bool(_locked(guarded.agent)), 5)
+        guarded.until("somebody holds the lock", lambda: bool(_locked(guarded.agent)))
         revision = guarded.etcd.delete(d.policy_key("web"))
         guarded.agent.wait_received(revision)
-        guarded.until("it is told", lambda: "xtables lock" in guarded.agent.health("readiness")[1], 5)
+        guarded.until("it is told", lambda: "xtables lock" in guarded.agent.health("readiness")[1])
         assert guarded.agent.health("readiness")[0] == 503
         assert guarded.agent.health("liveness")[0] == 200
         assert guarded.agent.metric("hostward_applied_revision") < revision
         assert guarded.agent.metric("hostward_apply_failures_total") > 0
         assert guarded.reached() == GUARDED
-        assert holder.wait(20) == 0
+        holder.communicate("", timeout=20)
+        assert holder.returncode == 0
     finally:
         holder.kill()
         holder.wait(10)

@@ -26,6 +26,7 @@ from tests.lab.netns import Namespace
 COMMAND = (str(Path(sys.executable).with_name("hostward")),)
 ROOT = Path(__file__).parents[2]
 TICKS = os.sysconf("SC_CLK_TCK")
+WITHIN = 60.0  # seconds that a busy machine may need for what an idle one does in one
 OURS = ("HOSTWARD_", "FELIX_", "ETCD_", "NODENAME")
 
 
@@ -192,7 +193,7 @@ class Agent:
         return self.http(f"/{page}", int(self.env.get("HOSTWARD_HEALTH_PORT", "9099")))
 
     # --- waiting -------------------------------------------------------------------------------------------------------
-    def wait(self, what: str, condition: Callable[[], bool], limit: float = 20, every: float = 0.02) -> None:
+    def wait(self, what: str, condition: Callable[[], bool], limit: float = WITHIN, every: float = 0.02) -> None:
         """Waits until something holds; fails with the end of the log when it doesn't, or when the agent ends."""
         deadline = time.monotonic() + limit
         while not condition():
@@ -202,11 +203,11 @@ class Agent:
                 raise AssertionError(f"not within {limit} s: {what}; the agent's log ends:\n{self.log_end()}")
             time.sleep(every)
 
-    def wait_applied(self, revision: int, limit: float = 20) -> None:
+    def wait_applied(self, revision: int, limit: float = WITHIN) -> None:
         """Waits until this process says that every effect of a datastore revision is in the kernel."""
         self.wait(f"revision {revision} is applied", lambda: self.status().get("appliedRevision", 0) >= revision, limit)
 
-    def wait_received(self, revision: int, limit: float = 20) -> None:
+    def wait_received(self, revision: int, limit: float = WITHIN) -> None:
         """Waits until this process has received a datastore revision, applied or not."""
         self.wait(f"revision {revision} is received", lambda: self.status().get("desiredRevision", 0) >= revision, limit)
 
