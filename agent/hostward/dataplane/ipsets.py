@@ -17,11 +17,9 @@ from types import TracebackType
 from typing import Final
 
 from hostward.dataplane import ipset_wire as wire
-from hostward.dataplane.kernel import ActualSet, CreateSet, DestroySet, KernelError, ReplaceSet, UpdateSet
+from hostward.dataplane.kernel import ActualSet, CreateSet, DestroySet, KernelError, ReplaceSet, SetStep, UpdateSet
 from hostward.dataplane.netlink import NETLINK_NETFILTER, NLM_F_ACK, NLM_F_EXCL, Netlink, RefusedError
 from hostward.render.ruleset import MAX_SET_NAME, is_own_set
-
-SetStep = CreateSet | UpdateSet | ReplaceSet | DestroySet
 
 _EXCLUSIVE: Final = NLM_F_ACK | NLM_F_EXCL
 _TEMPORARIES: Final = 16

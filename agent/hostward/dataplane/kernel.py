@@ -92,7 +92,8 @@ class DestroySet:
     name: str
 
 
-Step = TableEdit | CreateSet | UpdateSet | ReplaceSet | DestroySet
+SetStep = CreateSet | UpdateSet | ReplaceSet | DestroySet
+Step = TableEdit | SetStep
 
 
 @dataclass(slots=True)

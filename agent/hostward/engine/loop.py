@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 from hostward.calc.engine import Engine
 from hostward.calc.flows import Flows, flows_to_forget
-from hostward.dataplane.kernel import Kernel, KernelError
-from hostward.engine.applier import Applier
+from hostward.dataplane.kernel import Kernel, KernelError, SetStep
+from hostward.engine.applier import Applier, Outcome
 from hostward.engine.flows import FlowCleaner
 from hostward.engine.intake import Intake
 from hostward.engine.mailbox import Batch, Mailbox
@@ -22,6 +22,8 @@ from hostward.engine.work import Work
 from hostward.model.links import Link
 from hostward.model.resolved import Changed, Resolved, Scope, between
 from hostward.model.settings import Settings
+from hostward.render.closed import own_set, without_sets
+from hostward.render.marks import Marks
 from hostward.render.options import Options, options
 from hostward.render.renderer import Renderer
 from hostward.render.ruleset import Focus, Ruleset
@@ -29,6 +31,7 @@ from hostward.render.ruleset import Focus, Ruleset
 Spec = Mapping[str, object]
 SettingsOf = Callable[[Spec | None, Spec | None], Settings]
 Peers = Callable[[], tuple[tuple[str, int], ...]]
+MOST_REFUSED = 100  # sets: where more are refused, what is wrong isn't these sets
 CLEAN_SECONDS = 2.0  # the longest that a workload waits for its address's old connections to be forgotten
 
 
@@ -188,22 +191,48 @@ class Loop:
         if (new := flows.moved | flows.returned) and not self._flows.wait_clean(new, CLEAN_SECONDS):
             self._teller.flows_stay(new)
         try:
-            outcome = self._applier.bring(desired, self._options.marks, self._focus)
+            outcome, refused = self._bring(desired, self._options.marks)
         except KernelError as error:
             self._focus = None
             self._retry.failed(time.monotonic())
             self._teller.failed(error, time.monotonic() - began)
             return
+        if refused is not None:  # in force but for the sets that the kernel doesn't take, whose rules are closed
+            self._focus = None
+            self._retry.failed(time.monotonic())
+            self._teller.failed(refused, time.monotonic() - began)
+            self._forget_flows(flows)
+            return
         self._behind = False
         self._retry.succeeded()
         work = Work(self._resolved, desired, self._unapplied, self._computed, rendered)
-        self._applied, self._focus, self._unapplied, self._computed = self._resolved, Focus(), Changed(), 0
-        if old := flows.gone | flows.moved:  # the moved once more: until just now their old chains let new ones come up
-            self._flows.forget(old)
+        self._focus, self._unapplied, self._computed = Focus(), Changed(), 0
+        self._forget_flows(flows)
         self._teller.applied(self._received, time.monotonic() - began, outcome, work)
         if self._starting:
             self._starting = False
             self._settled()
+
+    def _forget_flows(self, flows: Flows) -> None:
+        """The chains are those of `_resolved` now."""
+        self._applied = self._resolved
+        if old := flows.gone | flows.moved:  # the moved once more: until just now their old chains let new ones come up
+            self._flows.forget(old)
+
+    def _bring(self, desired: Ruleset, marks: Marks) -> tuple[Outcome, KernelError | None]:
+        """Brings the kernel there, but for the rules of sets that it refuses; and what it said of those."""
+        wanted, focus, refused = desired, self._focus, dict[str, KernelError]()
+        while True:
+            try:
+                outcome = self._applier.bring(wanted, marks, focus)
+            except KernelError as error:
+                name = own_set(error.step.name, desired.sets) if isinstance(error.step, SetStep) else None
+                if name is None or name in refused or len(refused) >= MOST_REFUSED:
+                    raise
+                refused[name] = error
+                wanted, focus = without_sets(desired, refused), None
+            else:
+                return outcome, next(iter(refused.values()), None)
 
     def _render(self, wanted: Options) -> tuple[Ruleset, int]:
         """The desired ruleset, and how many chains were rendered for it."""
