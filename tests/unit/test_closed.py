@@ -13,6 +13,10 @@ from hypothesis import strategies as st
 
 from hostward.dataplane.fake import FakeKernel
 from hostward.dataplane.kernel import CreateSet, KernelError, Step
+from hostward.model.resolved import PolicyLists, Resolved, ResolvedEndpoint, TierPolicies
+from hostward.model.resources import Policy
+from hostward.model.rules import Action, Entity, PortRange, Ports, Rule
+from hostward.model.sets import NamedPortSet
 from hostward.render.closed import own_set, without_sets
 from hostward.render.evaluate import Packet, evaluate, of_ruleset
 from hostward.render.ruleset import Ruleset
@@ -55,6 +59,22 @@ def test_a_plan_keeps_copies_of_sets_under_names_that_tell_whose_they_are() -> N
     name = sorted(sets)[0]
     assert own_set(name, sets) == own_set(name.replace("-", "~", 1), sets) == name
     assert own_set("hw4~0123", sets) is None
+
+
+@pytest.mark.parametrize(("action", "passing"), [(Action.ALLOW, {80}), (Action.DENY, set())])
+def test_a_port_name_among_ports_is_closed_too(action: Action, passing: set[int]) -> None:
+    """D4: the Allow still lets its numbers in; the Deny keeps out what may have the name."""
+    ports = Ports((PortRange(80, 80),), names=("http",))
+    rules = (Rule(action, protocol=6, destination=Entity(ports=ports)), Rule(Action.ALLOW, protocol=17))
+    key = worlds.key("p")
+    judged = Policy(key, "p", "default", None, "all()", True, False, rules)
+    lists = PolicyLists(normal=(TierPolicies("default", Action.DENY, (key,)),))
+    named = NamedPortSet("all()", 6, "http")
+    whole = worlds.ruleset(Resolved({"eth0": ResolvedEndpoint("eth0", "e", lists)}, {key: judged}, {}, {named: frozenset()}))
+    assert len(whole.sets) == 1
+    state = of_ruleset(without_sets(whole, whole.sets.keys()))
+    found = {port for port in (80, 443) if evaluate(to_port(port), state).accepted}
+    assert found == passing
 
 
 def test_nothing_differs_where_the_set_is_not_used() -> None:
