@@ -28,7 +28,7 @@ from hostward.dataplane.xtables.layout import (
 )
 from hostward.dataplane.xtables.restore import script
 from hostward.dataplane.xtables.sockopt import TableInfo
-from hostward.render.ruleset import ACCEPT, FAMILIES, InSet, Interface, Jump, Log, Net, Protocol, Rule, TableId
+from hostward.render.ruleset import ACCEPT, DROP, FAMILIES, InSet, Interface, Jump, Log, Net, Protocol, Rule, TableId
 
 VERDICTS = {"ACCEPT": -2, "DROP": -1, "RETURN": -5}
 FILTER = TableId(4, "filter")
@@ -279,3 +279,25 @@ def test_rules_of_long_ago_are_forgotten(monkeypatch):
     assert known.named(encoder.encode(stays).content) == stays
     assert known.named(encoder.encode(Rule((), ACCEPT, "n-0")).content) is None
     assert sum(known.named(encoder.encode(Rule((), ACCEPT, f"n-{n}")).content) is not None for n in range(40)) <= 12
+
+
+def test_rules_that_no_written_chain_holds_are_forgotten():
+    """So that years of changes need no more memory than what there is; equal rules are known as long as one is there."""
+    known = Known(Encoder(4))
+    for number in range(500):
+        chains = {"hw-a": (Rule((Protocol(number % 250 + 1),), DROP), Rule((), ACCEPT)), f"hw-{number}": (Rule((), ACCEPT),)}
+        known.encoded(rule for chain in chains.values() for rule in chain)
+        known.written({**chains, f"hw-{number - 1}": None})
+    assert len(known._by_id) == 3
+    assert len(known._by_content) == 2
+    one, other = Rule((Protocol(6),), DROP), Rule((Protocol(6),), DROP)
+    for name, rule in (("hw-x", one), ("hw-y", other)):
+        known.encoded([rule])
+        known.written({name: (rule,)})
+    content = Encoder(4).encode(one).content
+    known.written({"hw-y": None})
+    assert known.named(content) == one
+    known.written({"hw-x": None})
+    assert known.named(content) is None
+    known.learn([one])
+    assert known.named(content) is one

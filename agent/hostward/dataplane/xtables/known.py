@@ -1,11 +1,13 @@
 """Rules of one table that a read shall recognise, by content.
 
-It forgets rules that are not in the table when they have become many, so that it stays as big as the table. Knows no kernel.
+It forgets rules when the chain that they were written to is written anew, and others that are not in the table when they have
+become many, so that it stays as big as the table. Knows no kernel.
 The engine thread runs it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -23,9 +25,11 @@ class Known:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._by_content: dict[bytes, Rule] = {}
-        self._by_id: dict[int, Rule] = {}  # holds the rules, so that an id isn't given to another one
-        self._fresh: dict[int, Encoded] = {}
+        self._by_id: dict[int, Encoded] = {}  # holds the rules, so that an id isn't given to another one
+        self._ids: dict[bytes, set[int]] = {}
+        self._fresh: set[int] = set()  # learnt since something was written: an edit with them often follows
         self._written: dict[str, Chain] = {}
+        self._uses: Counter[int] = Counter()  # by id, in `_written`
         self.generation = 0
 
     def learn(self, rules: Iterable[Rule]) -> None:
@@ -34,15 +38,16 @@ class Known:
             if id(rule) not in self._by_id:
                 encoded = self._encoder.encode(rule)
                 self._by_content[encoded.content] = rule
-                self._by_id[id(rule)] = rule
-                self._fresh[id(rule)] = encoded
+                self._by_id[id(rule)] = encoded
+                self._ids.setdefault(encoded.content, set()).add(id(rule))
+                self._fresh.add(id(rule))
                 self.generation += 1
 
     def encoded(self, rules: Iterable[Rule]) -> tuple[Encoded, ...]:
         """Rules encoded, and learnt. Raises EncodeError."""
         rules = tuple(rules)
         self.learn(rules)
-        return tuple(self._fresh.get(id(rule)) or self._encoder.encode(rule) for rule in rules)
+        return tuple(self._by_id[id(rule)] for rule in rules)
 
     def named(self, content: bytes) -> Rule | None:
         """A rule that has this content."""
@@ -65,14 +70,28 @@ class Known:
         return written
 
     def written(self, chains: Mapping[str, Chain | None]) -> None:
-        """Remembers what was written, and drops entries of rules learnt before, kept because an edit often follows."""
+        """Remembers what was written, and drops what nothing written holds any more."""
         self._fresh.clear()
+        old = [rule for name in chains for rule in self._written.pop(name, ())]
         for name, rules in chains.items():
-            if rules is None:
-                self._written.pop(name, None)
-            else:
+            if rules is not None:
                 self._written[name] = rules
+                self._uses.update(map(id, rules))
+        self._uses.subtract(map(id, old))
+        for rule in old:
+            if id(rule) in self._by_id and self._uses[id(rule)] <= 0:
+                self._forget(rule)
         self.generation += 1
+
+    def _forget(self, rule: Rule) -> None:
+        content = self._by_id.pop(id(rule)).content
+        self._uses.pop(id(rule), None)
+        others = self._ids[content]
+        others.discard(id(rule))
+        if not others:
+            del self._ids[content], self._by_content[content]
+        elif self._by_content[content] is rule:
+            self._by_content[content] = self._by_id[next(iter(others))].rule
 
     def forget_unused(self, table: ActualTable) -> None:
         """Drops rules that aren't in the table as just read, when they have become many. They can be learnt again."""
@@ -82,7 +101,6 @@ class Known:
             rule for chain in (*table.chains.values(), *table.builtins.values()) for rule in chain if isinstance(rule, Rule)
         ]
         if len(self._by_id) > _SLACK + 2 * (len(present) + len(self._fresh)):
-            kept = [*present, *(encoded.rule for encoded in self._fresh.values())]
-            self._by_content.clear()
-            self._by_id.clear()
-            self.learn(kept)
+            kept = {*map(id, present), *self._fresh, *self._uses}
+            for rule in [encoded.rule for at, encoded in self._by_id.items() if at not in kept]:
+                self._forget(rule)
