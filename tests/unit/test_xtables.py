@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hostward.dataplane.kernel import ActualTable
 from hostward.dataplane.xtables.blob import contents, locate, references
 from hostward.dataplane.xtables.delta import Create, Delete, EncodedEdit, Flush, Insert, Remove, after, operations
-from hostward.dataplane.xtables.encode import Encoded, Encoder
+from hostward.dataplane.xtables.encode import Encoder
 from hostward.dataplane.xtables.known import Known
 from hostward.dataplane.xtables.layout import (
     LAYOUTS,
@@ -189,7 +190,7 @@ def test_bytes_that_are_no_table_are_an_error_and_end(blob):
 
 # --- deltas ------------------------------------------------------------------------------------------------------------
 def fake(content):
-    return Encoded(Rule((), ACCEPT), b"", (), content)
+    return SimpleNamespace(content=content)
 
 
 def our(number):
@@ -289,7 +290,7 @@ def test_rules_that_no_written_chain_holds_are_forgotten():
         known.encoded(rule for chain in chains.values() for rule in chain)
         known.written({**chains, f"hw-{number - 1}": None})
     assert len(known._by_id) == 3
-    assert len(known._by_content) == 2
+    assert len(known._by_digest) == 2
     one, other = Rule((Protocol(6),), DROP), Rule((Protocol(6),), DROP)
     for name, rule in (("hw-x", one), ("hw-y", other)):
         known.encoded([rule])

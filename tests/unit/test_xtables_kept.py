@@ -131,7 +131,7 @@ def test_a_table_of_the_same_outline_with_other_rules_is_left_whole_for_reading(
     before = snapshot(family, {"INPUT": [], "hw-a": [long, short]}, INDEXES)
     rules: Rules = {"INPUT": [], "hw-a": [short, long]}
     plain = snapshot(family, rules, INDEXES)
-    blob = bytearray(plain.reading.raw)
+    blob = bytearray(plain.reading.still)
     assert not before.still_is(plain._info, blob, lambda _: "set")
     now = Snapshot(LAYOUTS[family], plain._info, blob, lambda _: "set", before)
     assert meaning(now) == meaning(plain)

@@ -19,10 +19,12 @@ from hostward.dataplane.xtables.layout import (
     INDEX,
     LAYOUTS,
     OF_SET,
+    OFFSETS,
     PART_HEADER,
     TO_CHAIN,
     TO_MODULE,
     TO_VERDICT,
+    Layout,
     entry_header,
     part,
 )
@@ -67,12 +69,21 @@ class EncodeError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A rule but for where it stands: the entry with set index 0, the places of its sets in it, and its content."""
+    """A rule but for where it stands: the entry with set index 0, the places of its sets in it, and how it is laid out."""
 
     rule: Rule
     entry: bytes
     sets: tuple[tuple[int, str], ...]
-    content: bytes
+    layout: Layout
+
+    @property
+    def content(self) -> bytes:
+        """What identifies the rule, see `layout.content`. Made of the entry each time: kept, it would be as much again."""
+        entry, header = self.entry, self.layout.header
+        leads_to = _leads_to(self.rule.target)
+        stop = OFFSETS.unpack_from(entry, self.layout.offsets)[0] if leads_to else len(entry)
+        names = b"".join(OF_SET + name.encode() for _, name in self.sets)
+        return entry[: self.layout.ip] + entry[header:stop] + names + (leads_to or TO_MODULE)
 
     def with_indexes(self, index: Callable[[str], int]) -> bytes:
         """The entry as libiptc takes it: a jump by the chain's name, sets by their present index."""
@@ -112,12 +123,9 @@ class Encoder:
         if rule.comment:
             parts.append(_comment(rule.comment))
             at += len(parts[-1])
-        target, leads_to = self._target(rule.target)
-        matches = b"".join(parts)
-        names = b"".join(OF_SET + name.encode() for _, name in sets)
-        body = matches + target
-        end = ip + (matches if leads_to else body) + names + (leads_to or TO_MODULE)
-        return Encoded(rule, entry_header(self._layout, ip, at, at + len(target)) + body, tuple(sets), end)
+        target = self._target(rule.target)
+        header = entry_header(self._layout, ip, at, at + len(target))
+        return Encoded(rule, b"".join((header, *parts, target)), tuple(sets), self._layout)
 
     def _ip(self, rule: Rule) -> bytes:
         width, full = (4, AF_INET) if self._family == 4 else (16, AF_INET6)
@@ -182,22 +190,33 @@ class Encoder:
         except compat.OptionError as error:
             raise EncodeError(f"{' '.join(words)}: {error}") from error
 
-    def _target(self, target: Target) -> tuple[bytes, bytes | None]:
+    def _target(self, target: Target) -> bytes:
         match target:
             case Verdict(word):
-                return _standard(word), TO_VERDICT + word.encode()
+                return _standard(word)
             case Jump(chain):
                 check_chain_name(chain)
-                return _standard(chain), TO_CHAIN + chain.encode()
+                return _standard(chain)
             case Log(prefix):
                 # python-iptables would take a longer one and leave it without its end.
                 if not 0 < len(prefix.encode(errors="surrogateescape")) <= MAX_LOG_PREFIX or not prefix.isprintable():
                     raise EncodeError(
                         f"log prefix {prefix!r}: 1 to {MAX_LOG_PREFIX} bytes without control characters are possible"
                     )
-                return self._compiled(target), None
+                return self._compiled(target)
             case _:
-                return self._compiled(target), None
+                return self._compiled(target)
+
+
+def _leads_to(target: Target) -> bytes | None:
+    """What a standard target stands for, None for any other."""
+    match target:
+        case Verdict(word):
+            return TO_VERDICT + word.encode()
+        case Jump(chain):
+            return TO_CHAIN + chain.encode()
+        case _:
+            return None
 
 
 def check_chain_name(name: str) -> None:

@@ -23,9 +23,8 @@ from hostward.dataplane.xtables.layout import (
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A table as it was read: its bytes, the same with zeroed counters, and what is where in them."""
+    """A table as it was read: its bytes with zeroed counters, and what is where in them."""
 
-    raw: bytes
     still: bytes
     places: Places
 
@@ -64,19 +63,15 @@ class KeptChains:
         end, by = at + stop - start, at - start
         if not self._starts_another(end):
             return 0
-        new, same = self._blob[at:end], True
-        if new == before.raw[start:stop]:
-            self.still[at:end] = before.still[start:stop]
-        else:
-            still = bytearray(new)
-            for entry in before.places.entries[first:past]:
-                counters = entry - start + self._layout.counters
-                still[counters : counters + COUNTERS.size] = NO_COUNTERS
-            if still != before.still[start:stop]:
-                same = False
-                if not self._same_but_jumps(chain, still, start, stop):
-                    return 0
-            self.still[at:end] = still
+        still, same = bytearray(self._blob[at:end]), True
+        for entry in before.places.entries[first:past]:
+            counters = entry - start + self._layout.counters
+            still[counters : counters + COUNTERS.size] = NO_COUNTERS
+        if still != before.still[start:stop]:
+            same = False
+            if not self._same_but_jumps(chain, still, start, stop):
+                return 0
+        self.still[at:end] = still
         rules, entries = before.places.chains[chain], before.places.entries[first + 1 : past]
         places.chains[chain] = rules if not by else [(a + by, b + by) for a, b in rules]
         places.entries.extend(entries if not by else [entry + by for entry in entries])

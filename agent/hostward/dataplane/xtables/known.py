@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Final
 
 from hostward.dataplane.kernel import ActualChain, ActualTable, Unknown
@@ -24,7 +25,7 @@ class Known:
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
-        self._by_content: dict[bytes, Rule] = {}
+        self._by_digest: dict[bytes, Rule] = {}
         self._by_id: dict[int, Encoded] = {}  # holds the rules, so that an id isn't given to another one
         self._ids: dict[bytes, set[int]] = {}
         self._fresh: set[int] = set()  # learnt since something was written: an edit with them often follows
@@ -37,9 +38,10 @@ class Known:
         for rule in rules:
             if id(rule) not in self._by_id:
                 encoded = self._encoder.encode(rule)
-                self._by_content[encoded.content] = rule
+                digest = _digest(encoded.content)
+                self._by_digest[digest] = rule
                 self._by_id[id(rule)] = encoded
-                self._ids.setdefault(encoded.content, set()).add(id(rule))
+                self._ids.setdefault(digest, set()).add(id(rule))
                 self._fresh.add(id(rule))
                 self.generation += 1
 
@@ -51,14 +53,14 @@ class Known:
 
     def named(self, content: bytes) -> Rule | None:
         """A rule that has this content."""
-        return self._by_content.get(content)
+        return self._by_digest.get(_digest(content))
 
     def chain(self, name: str, contents: list[bytes]) -> ActualChain:
         """The rules of a chain. Of several rules with the same content it is the one that was written there.
 
         The kernel holds "from anywhere" and no condition alike, and much more; plans compare values.
         """
-        found = tuple(self._by_content.get(content) or Unknown(content, is_ours(content)) for content in contents)
+        found = tuple(self.named(content) or Unknown(content, is_ours(content)) for content in contents)
         written = self._written.get(name, found)
         if written == found or len(written) != len(found):
             return found
@@ -84,14 +86,14 @@ class Known:
         self.generation += 1
 
     def _forget(self, rule: Rule) -> None:
-        content = self._by_id.pop(id(rule)).content
+        digest = _digest(self._by_id.pop(id(rule)).content)
         self._uses.pop(id(rule), None)
-        others = self._ids[content]
+        others = self._ids[digest]
         others.discard(id(rule))
         if not others:
-            del self._ids[content], self._by_content[content]
-        elif self._by_content[content] is rule:
-            self._by_content[content] = self._by_id[next(iter(others))].rule
+            del self._ids[digest], self._by_digest[digest]
+        elif self._by_digest[digest] is rule:
+            self._by_digest[digest] = self._by_id[next(iter(others))].rule
 
     def forget_unused(self, table: ActualTable) -> None:
         """Drops rules that aren't in the table as just read, when they have become many. They can be learnt again."""
@@ -104,3 +106,8 @@ class Known:
             kept = {*map(id, present), *self._fresh, *self._uses}
             for rule in [encoded.rule for at, encoded in self._by_id.items() if at not in kept]:
                 self._forget(rule)
+
+
+def _digest(content: bytes) -> bytes:
+    """Stands for a content, in a tenth of the room."""
+    return blake2b(content, digest_size=16).digest()

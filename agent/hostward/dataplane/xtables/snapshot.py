@@ -36,7 +36,7 @@ class Snapshot:
         self.chains = {name: spans for name, spans in places.chains.items() if is_own_chain(name)}
         still = bytearray(blob) if kept is None else kept.still
         self._clear_counters(still, places.entries if kept is None else self._parsed_entries(kept.chains))
-        self.reading = Reading(bytes(blob), bytes(still), places)
+        self.reading = Reading(bytes(still), places)
         self._references: dict[str, tuple[frozenset[int], bool]] = {}
         for name, spans in self.chains.items():
             if before is not None and kept is not None and name in kept.chains:
@@ -82,12 +82,11 @@ class Snapshot:
         """
         if info != self._info or len(blob) != len(self.reading.still):
             return False
-        if blob != self.reading.raw:
+        if blob != self.reading.still:  # equal where nothing was counted
             still = bytearray(blob)
             self._clear_counters(still, self._places.entries)
             if still != self.reading.still:
                 return False
-            self.reading = Reading(bytes(blob), self.reading.still, self._places)
         return all(set_name(index) == name for index, name in self._set_names.items())
 
     def is_after(self, before: Snapshot, written: Mapping[str, list[bytes] | None]) -> bool:
