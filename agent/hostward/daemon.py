@@ -52,6 +52,7 @@ from hostward.report.threads import Threads
 log = logs.get_logger()
 LOOK_SECONDS = 0.5
 LINKS = "Links"
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def run(sources: Sources, tested: SelfTest) -> int:
 
     `tested` has been running while this module was imported.
     """
+    _spare_memory()
     first = sources.resolve()
     settings = first.settings
     writer = logs.configure(settings.log_severity_screen, settings.log_format)
@@ -105,6 +107,14 @@ def run(sources: Sources, tested: SelfTest) -> int:
     finally:
         tested.abandon()
         writer.close()
+
+
+def _spare_memory() -> None:
+    """Large blocks go back to the system when they are freed, whatever came before them; threads share few heaps."""
+    with suppress(OSError, AttributeError):  # a C library without it does as it does
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 256 << 10)
+        libc.mallopt(M_ARENA_MAX, 2)
 
 
 def _settle_memory() -> None:

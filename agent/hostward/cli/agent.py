@@ -40,6 +40,8 @@ def command(datastore: str, show_config: bool) -> None:
     from hostward.dataplane.xtables.selftest import SelfTest  # noqa: PLC0415 # heavy imports only when they are needed
 
     tested = None if show_config else SelfTest()
+    # structlog loads it where it is, to print tracebacks in colour: 5 MiB for nothing, as ours are JSON or plain.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None: as if it weren't there
     from hostward import daemon  # noqa: PLC0415 # heavy: gRPC, pyroute2, iptc
 
     sources = daemon.Sources(os.environ, read_file(FILE), socket.gethostname(), datastore)

@@ -14,10 +14,12 @@ import struct
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import Final, TypeVar
 
-from pyroute2.netlink import nlmsg
-
+from hostward.dataplane.lean import without_init
 from hostward.dataplane.netlink import Netlink, RefusedError, attribute
 from hostward.model.links import Link
+
+without_init("pyroute2")
+from pyroute2.netlink import nlmsg  # noqa: E402 # after what spares us the rest of it
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -39,7 +40,7 @@ class Places:
     builtins: dict[str, list[Span]] = field(default_factory=dict)
     chains: dict[str, list[Span]] = field(default_factory=dict)
     heads: dict[int, str] = field(default_factory=dict)
-    entries: list[int] = field(default_factory=list)
+    entries: array[int] = field(default_factory=lambda: array("I"))
     sections: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 

@@ -27,7 +27,7 @@ class Known:
         self._encoder = encoder
         self._by_digest: dict[bytes, Rule] = {}
         self._by_id: dict[int, Encoded] = {}  # holds the rules, so that an id isn't given to another one
-        self._ids: dict[bytes, set[int]] = {}
+        self._ids: dict[bytes, tuple[int, ...]] = {}
         self._fresh: set[int] = set()  # learnt since something was written: an edit with them often follows
         self._written: dict[str, Chain] = {}
         self._uses: Counter[int] = Counter()  # by id, in `_written`
@@ -41,7 +41,7 @@ class Known:
                 digest = _digest(encoded.content)
                 self._by_digest[digest] = rule
                 self._by_id[id(rule)] = encoded
-                self._ids.setdefault(digest, set()).add(id(rule))
+                self._ids[digest] = (*self._ids.get(digest, ()), id(rule))
                 self._fresh.add(id(rule))
                 self.generation += 1
 
@@ -88,12 +88,13 @@ class Known:
     def _forget(self, rule: Rule) -> None:
         digest = _digest(self._by_id.pop(id(rule)).content)
         self._uses.pop(id(rule), None)
-        others = self._ids[digest]
-        others.discard(id(rule))
+        others = tuple(one for one in self._ids[digest] if one != id(rule))
         if not others:
             del self._ids[digest], self._by_digest[digest]
-        elif self._by_digest[digest] is rule:
-            self._by_digest[digest] = self._by_id[next(iter(others))].rule
+            return
+        self._ids[digest] = others
+        if self._by_digest[digest] is rule:
+            self._by_digest[digest] = self._by_id[others[0]].rule
 
     def forget_unused(self, table: ActualTable) -> None:
         """Drops rules that aren't in the table as just read, when they have become many. They can be learnt again."""

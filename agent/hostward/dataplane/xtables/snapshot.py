@@ -5,7 +5,8 @@ Knows no Rule. The engine thread runs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from array import array
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Final
 
@@ -49,9 +50,9 @@ class Snapshot:
         self._set_names = {index: set_name(index) for index in used}
         self.same = frozenset(self._same(before, kept)) if before is not None and kept is not None else frozenset()
 
-    def _parsed_entries(self, kept: set[str]) -> list[int]:
+    def _parsed_entries(self, kept: set[str]) -> Iterable[int]:
         """The entries of everything but chains that were kept, whose counters are zeroed already."""
-        places, begin, parsed = self._places, 0, []
+        places, begin, parsed = self._places, 0, array("I")
         sections = [*places.sections.items(), ("", (0, len(places.entries)))]
         for (name, (_, first)), (_, (_, past)) in pairwise(sections):
             if name in kept:
@@ -116,7 +117,7 @@ class Snapshot:
         at = self._layout.counters
         return tuple(COUNTERS.unpack_from(blob, start + at) for start, _ in spans)
 
-    def _clear_counters(self, blob: bytearray, entries: list[int]) -> None:
+    def _clear_counters(self, blob: bytearray, entries: Iterable[int]) -> None:
         shift = self._layout.counters
         for start in entries:
             at = start + shift
