@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from random import Random
 
 from benchmarks import documents as d
@@ -53,8 +54,6 @@ def mixed(size: Size, seed: int = 1) -> Changes:
 
 
 def rule_edits(size: Size) -> Changes:
-    """Without end: another policy's rule each time."""
-    serial = 0
-    while True:
-        yield of(size, RULE, serial)
-        serial += 1
+    """Without end: another policy's rule each time, never as it was before. What a burst undoes would be no work."""
+    for serial in count():
+        yield workload.workload_policy(size, serial % policies_of_workloads(size), port=50_000 + serial % 10_000)

@@ -68,12 +68,12 @@ def _by_agent(twin: Twin, edits: changes.Changes, found: Found) -> None:
             time.sleep(BEFORE)
             found.times[f"{AGENT} {way}"].append(twin.by_agent(RULE, opened=opened) * 1000)
     last = max(twin.bed.revision, churn.puts[-1][0])
-    twin.applied.wait(last)
+    twin.applied.wait_either(last)
     applied = [(line["revision"], _when(line["timestamp"])) for line in twin.applied.lines[lines:]]
     found.other["changes of an apply"].append((len(churn.puts) + len(WAYS)) / len(applied))
     for revision, began in churn.puts:
-        done = next(at for reached, at in applied if reached >= revision)
-        found.times[WAITED].append((done - began) * 1000)
+        if done := next((at for reached, at in applied if reached >= revision), 0.0):
+            found.times[WAITED].append((done - began) * 1000)
 
 
 def _when(text: str) -> float:
