@@ -72,12 +72,12 @@ def test_one_leads_the_other_waits_and_takes_over(etcd: Etcd) -> None:
 
 
 def test_the_lease_is_kept_alive(etcd: Etcd) -> None:
-    with campaigning(etcd, "a", ttl=1) as one:
+    with campaigning(etcd, "a", ttl=2) as one:
         until(leads(one), "a leader")
         fence = one.fence()
         # Three lives of the lease, by etcd's own word: a second key under a lease of the same length expires thrice.
         for _ in range(3):
-            lease = etcd.ctl("lease", "grant", "1").split()[1].decode()
+            lease = etcd.ctl("lease", "grant", "2").split()[1].decode()
             etcd.ctl("put", f"--lease={lease}", "/clock", "x")
             until(lambda: etcd.get("/clock") is None, "another lease expires")
         assert one.fence() == fence

@@ -24,7 +24,7 @@ class Controller:
     """One controller. `env`: how to reach its etcd; `kubeconfig`: of its API server. Usable in a `with` statement."""
 
     def __init__(
-        self, env: Mapping[str, str], kubeconfig: Path, *options: str, name: str = "one", lease: int = 2, start: bool = True
+        self, env: Mapping[str, str], kubeconfig: Path, *options: str, name: str = "one", lease: int = 4, start: bool = True
     ) -> None:
         self.home = Path(tempfile.mkdtemp(prefix="hostward-controller-"))
         self.health, self.metrics_port = free_ports(2)
