@@ -12,7 +12,9 @@ import pytest
 from hostward import __version__
 from tests.unit.command_line import V3, CommandLine
 
-_RUN = "import sys; from hostward.cli.main import main; sys.exit(main())"
+# Whoever runs the tests in the background may have them ignore SIGINT; a person's shell doesn't.
+_HEARS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+_RUN = f"{_HEARS}; import sys; from hostward.cli.main import main; sys.exit(main())"
 CLIENT = f"Client Version:    {__version__}\n"
 
 
