@@ -50,6 +50,7 @@ class Intake:
         """Grows whenever something is set aside, or no longer is."""
         self.frozen: str | None = "no complete snapshot of the datastore yet"
         self.frozen_kind = "waiting"
+        self._cluster: tuple[Stored, Resource | None] | None = None
         self._complete = False
         self._pending: set[str] = set()
 
@@ -84,7 +85,9 @@ class Intake:
         stored = self.objects.get(keys.path(CLUSTER))
         if stored is None:
             return "uninitialised", "ClusterInformation is missing: the datastore is empty, wrong or half restored"
-        cluster = decode(CLUSTER, stored.value).value
+        if self._cluster is None or self._cluster[0] is not stored:
+            self._cluster = stored, decode(CLUSTER, stored.value).value
+        cluster = self._cluster[1]
         if not isinstance(cluster, ClusterInformation) or not cluster.ready:
             return "not-ready", "ClusterInformation does not say datastoreReady: true"
         trusted = self._memory.facts.get(GUID_FACT, "")

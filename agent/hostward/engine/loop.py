@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from hostward.calc.engine import Engine
 from hostward.calc.flows import Flows, flows_to_forget
@@ -19,14 +20,16 @@ from hostward.engine.mailbox import Batch, Mailbox
 from hostward.engine.schedule import COUNT_INTERVAL, TICK, Checks, Every, Retry
 from hostward.engine.telling import Teller
 from hostward.engine.work import Work
+from hostward.model.keys import ResourceKey
 from hostward.model.links import Link
 from hostward.model.resolved import Changed, Resolved, Scope, between
+from hostward.model.resources import Resource
 from hostward.model.settings import Settings
 from hostward.render.closed import own_set, without_sets
 from hostward.render.marks import Marks
 from hostward.render.options import Options, options
 from hostward.render.renderer import Renderer
-from hostward.render.ruleset import Focus, Ruleset
+from hostward.render.ruleset import Family, Focus, Ruleset
 
 Spec = Mapping[str, object]
 SettingsOf = Callable[[Spec | None, Spec | None], Settings]
@@ -44,6 +47,14 @@ def settings_at_start(settings_of: SettingsOf, intake: Intake) -> Settings:
     """The settings before the datastore has said anything: with its configuration as it was when it was last understood."""
     node = settings_of(None, None).node_name
     return settings_of(intake.remembered_configuration(f"node.{node}"), intake.remembered_configuration("default"))
+
+
+class Absorbed(NamedTuple):
+    """A batch's changes of what is in force, what they changed of what is resolved, and the seconds that took."""
+
+    resources: Mapping[ResourceKey, Resource | None]
+    changed: Changed
+    seconds: float
 
 
 class Loop:
@@ -83,7 +94,8 @@ class Loop:
         self._unapplied = Changed()
         self._computed = 0
         self._renderer: Renderer | None = None
-        self._options: Options | None = None
+        self._basis: tuple[Settings, tuple[tuple[str, int], ...], tuple[Family, ...]] | None = None
+        self._options: Options | None = None  # what `_basis` means
         self._focus: Focus | None = None  # what may differ from what was brought last; None: anything
         self._links: Mapping[str, Link] | None = None
         self._received = 0
@@ -105,7 +117,8 @@ class Loop:
         """One batch, or one look at what became of the last."""
         batch = self._mailbox.take(self._next() - time.monotonic())
         began = time.monotonic()
-        changed = self._absorb(batch) if batch is not None else False
+        intaken = self._absorb(batch) if batch is not None else None
+        changed = intaken is not None and bool(intaken.changed)
         if self._may_write():
             changed |= self._follow_settings()
             behind = self._behind or self._applier.desired is None
@@ -113,6 +126,8 @@ class Loop:
                 self._apply(began)
             elif batch is not None and not self._retry.pending:
                 self._teller.nothing_to_do(self._received)
+        if batch is not None and intaken is not None:  # only now: packets don't wait until it is told what changed
+            self._teller.absorbed(batch, self._intake, intaken.resources, intaken.seconds)
         if self._may_check():
             if time.monotonic() >= self._checks.due:
                 self._check()
@@ -136,20 +151,19 @@ class Loop:
             due = min(due, self._retry.due)
         return due
 
-    def _absorb(self, batch: Batch) -> bool:
-        """Takes a batch in; whether what is in force changed."""
+    def _absorb(self, batch: Batch) -> Absorbed:
+        """Takes a batch in."""
         changes = self._intake.take(batch)
         if batch.revision is not None:
             self._received = batch.revision
-            self._teller.received(batch, self._intake)
+            self._teller.received(batch.revision)
         if batch.links is not None:
             self._links = batch.links
         began = time.perf_counter()
         self._resolved, changed = self._engine.advance(changes, batch.links)
-        self._teller.calculated(time.perf_counter() - began, changes)
         self._note(changed)
         self._behind |= bool(changed)
-        return bool(changed)
+        return Absorbed(changes, changed, time.perf_counter() - began)
 
     def _note(self, changed: Changed) -> None:
         """Keeps what differs, until it is rendered and until it is in the kernel."""
@@ -173,7 +187,9 @@ class Loop:
             self._note(between(old, self._resolved))
         if before != self._settings:
             self._teller.settings(before, self._settings)
-        wanted = options(self._settings, self._peers(), self._kernel.families())
+        basis = self._settings, self._peers(), self._kernel.families()
+        wanted = self._options if basis == self._basis else options(*basis)
+        self._basis = basis
         if wanted != self._options:
             self._options, self._renderer = wanted, None
         elif not rescoped:

@@ -82,11 +82,24 @@ class Teller:
         health.register(KERNEL, ready=True)
 
     # --- the datastore -------------------------------------------------------------------------------------------------
-    def received(self, batch: Batch, intake: Intake) -> None:
-        """A batch came in and was decoded."""
-        self._desired_revision = batch.revision or 0
-        kinds = Counter(key.kind for path in batch.objects if (key := keys.parse(path)) is not None)
-        self._metrics.received(self._desired_revision, kinds)
+    def received(self, revision: int) -> None:
+        """A revision came in whole, and was decoded."""
+        self._desired_revision = revision
+        self._metrics.received(revision)
+
+    def absorbed(self, batch: Batch, intake: Intake, changes: Mapping[ResourceKey, Resource | None], seconds: float) -> None:
+        """A batch went through intake and calculation, which took so many seconds, and perhaps into the kernel."""
+        self._metrics.calculated(seconds)
+        if batch.revision is not None:
+            self._metrics.updated(Counter(key.kind for path in batch.objects if (key := keys.parse(path)) is not None))
+            self._report_objects(intake)
+        if len(changes) > MOST_NAMES:
+            log.info("resources changed", kinds=dict(Counter(key.kind for key in changes)))
+            return
+        for key, value in sorted(changes.items()):
+            log.info("resource changed", key=str(key), change="gone" if value is None else "in force")
+
+    def _report_objects(self, intake: Intake) -> None:
         held = intake.kinds
         self._metrics.objects(held)
         self._metrics.cluster(
@@ -117,15 +130,6 @@ class Teller:
             for key, path, reason, older in sorted(aside)[: status.MAX_SET_ASIDE]
         )
         self._metrics.set_aside(Counter(key.kind for key in intake.aside))
-
-    def calculated(self, seconds: float, changes: Mapping[ResourceKey, Resource | None]) -> None:
-        """A batch went through calculation."""
-        self._metrics.calculated(seconds)
-        if len(changes) > MOST_NAMES:
-            log.info("resources changed", kinds=dict(Counter(key.kind for key in changes)))
-            return
-        for key, value in sorted(changes.items()):
-            log.info("resource changed", key=str(key), change="gone" if value is None else "in force")
 
     def settings(self, before: Settings, now: Settings) -> None:
         """The datastore's configuration changed the effective settings."""

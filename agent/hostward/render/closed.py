@@ -1,7 +1,7 @@
 """A ruleset without sets that the kernel refuses: whatever looked at them fails closed, everything else stays (D4).
 
 An Allow that needs to know whether an address is in such a set never matches; a Deny, or a Pass, denies on its other criteria.
-Pure functions; any thread.
+What an untracked Allow no longer leaves untracked is judged by normal policy. Pure functions; any thread.
 """
 
 from __future__ import annotations

@@ -128,7 +128,11 @@ class Metrics:
     def received(self, revision: int, updates: Mapping[str, int] | None = None) -> None:
         """A revision came in whole, with so many changed objects per kind."""
         self._desired.set(revision)
-        self.felix.received(updates or {})
+        self.updated(updates or {})
+
+    def updated(self, updates: Mapping[str, int]) -> None:
+        """So many objects changed, per kind."""
+        self.felix.received(updates)
 
     def datastore(self, state: DatastoreState) -> None:
         """The connection's state changed."""
