@@ -80,9 +80,14 @@ def _edit(count: int, family: Family) -> EncodedEdit:
 
 
 def _rule(number: int, family: Family) -> Rule:
-    net = f"10.{number // 65536}.{number // 256 % 256}.{number % 256}" if family == 4 else f"fd00::{number:x}"
+    net = _address(number, family)
     ports = PortSet("dst", ((number % 60_000 + 1, number % 60_000 + 1), (443, 443)))
     return Rule((Net("src", net), Protocol(6), ports), Verdict("ACCEPT"), "hw:bulk" if number % CHAIN == 0 else "")
+
+
+def _address(number: int, family: Family) -> str:
+    high, low = divmod(number, 65536)
+    return f"10.{high}.{low // 256}.{low % 256}" if family == 4 else f"fd00::{f'{high:x}:' if high else ''}{low:x}"
 
 
 # --- sets ----------------------------------------------------------------------------------------------------------------
@@ -108,7 +113,7 @@ def sets(found: Found, *, quick: bool, reverse: bool) -> None:
 
 def _members(kind: SetType, family: Family, count: int) -> Iterator[str]:
     for number in range(count):
-        net = f"10.{number // 65536}.{number // 256 % 256}.{number % 256}" if family == 4 else f"fd00::{number:x}"
+        net = _address(number, family)
         yield f"{net},tcp:{number % 60_000 + 1}" if kind == "hash:ip,port" else net
 
 

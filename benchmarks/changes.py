@@ -16,6 +16,8 @@ Change = tuple[str, Document | None]
 Changes = Iterator[Change]
 RULE, MEMBER, POLICY, LABEL = "rule edit", "set member", "policy added, removed", "pod's label"
 KINDS = (RULE, MEMBER, POLICY, LABEL)
+EXTRA = 100  # policies that come and go
+WINDOW = 20
 WEIGHTS = (20, 65, 10, 5)  # performance.md 4.2: most of what changes is membership
 
 
@@ -24,21 +26,34 @@ def policies_of_workloads(size: Size) -> int:
     return size.policies - workload.host_policies(size)
 
 
+def targets(size: Size, kind: str) -> int:
+    """Among how many objects the changes of a kind go round."""
+    found = {RULE: policies_of_workloads(size), MEMBER: size.sets - 1, LABEL: size.workloads, POLICY: EXTRA}
+    return found[kind]
+
+
+def window(size: Size, kind: str) -> int:
+    """So many changes are made before they are taken back in turn: a burst must not undo itself, that would be no work."""
+    return min(WINDOW, targets(size, kind))
+
+
 def of(size: Size, kind: str, serial: int) -> Change:
-    """Change `serial` of a kind. What the first makes, the second takes back."""
-    back = serial % 2 == 1
-    number = serial // 2
+    """Change `serial` of a kind; after `window` more it is taken back."""
+    wide = window(size, kind)
+    turn, at = divmod(serial, 2 * wide)
+    back = at >= wide
+    nth = turn * wide + at % wide
+    number = nth % targets(size, kind)
     if kind == RULE:
-        port = 0 if back else 60_000 + serial % 1_000
-        return workload.workload_policy(size, number % policies_of_workloads(size), port=port)
+        return workload.workload_policy(size, number, port=0 if back else 60_000 + nth % 1_000)
     if kind == MEMBER:
-        more = [] if back else [f"172.16.{serial // 250 % 250}.{serial % 250}/32"]
-        return workload.network_set(size, 1 + number % (size.sets - 1), more=more)
+        more = [] if back else [f"172.16.{nth // 250 % 250}.{nth % 250}/32"]
+        return workload.network_set(size, 1 + number, more=more)
     if kind == LABEL:
         app = {} if back else {"app": "moved"}
-        return workload.pod(size, number % size.workloads, **app)
+        return workload.pod(size, number, **app)
     key, document = d.global_policy(
-        f"extra{number % 100:05}", 150, f"tier == 't{number % 2}'", ingress=[d.rule("Allow", "TCP", [50_000 + number % 100])]
+        f"extra{number:05}", 150, f"tier == 't{number % 2}'", ingress=[d.rule("Allow", "TCP", [50_000 + number])]
     )
     return key, None if back else document
 

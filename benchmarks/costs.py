@@ -19,7 +19,7 @@ from benchmarks.twin import Twin
 
 AGENT, PEER, FLOOR = "agent", "emulated peer", "floor"
 MIX = "mix"
-UPDATES = 4  # of a kind in a block, half of them taking back what the other half made
+UPDATES = 4  # of a kind in a block
 
 
 def blocks(policies: int) -> int:

@@ -1,7 +1,7 @@
 """Resident memory of an agent in sync, and whether it grows over random changes (spec: `rss`).
 
-Changes come in bursts of ten, as fast as the agent takes them. The slope is that of least squares, over all but the first
-tenth: by then everything has been used once.
+Changes come in bursts of ten, as fast as the agent takes them. The slope is that of least squares over the second
+half: by then everything has been used once.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def measure(size: Size, found: Found, *, count: int, quick: bool) -> None:
         found.other[PEAK_MIB].append(cpu.resident(agent.pid, "VmHWM") / 1024)
     series = found.times[SERIES]
     found.other["changes"].append(count)
-    found.other[SLOPE].append(slope(series[len(series) // 10 :]) * 1024 * 1000 / BURST)
+    found.other[SLOPE].append(slope(series[len(series) // 2 :]) * 1024 * 1000 / BURST)
 
 
 def _imports() -> float:
