@@ -96,9 +96,12 @@ def _chain(rules: Iterator[Rule], options: Options) -> Chain:
 def filter_chains(lists: HostLists, family: Family, options: Options, judges: Judges) -> dict[str, Chain]:
     """An endpoint's chains in filter: its own traffic, and forwarded traffic, with hosts and with workloads."""
     place = _place(lists, "filter", family, options)
-    host = _forward(place, lists, judges, "fw", closed=options.forward_all)
-    workload = _forward(place, lists, judges, "wl", closed=False)
-    made: tuple[tuple[Traffic, Iterator[Rule]], ...] = (("", _normal(place, lists, judges)), ("fw", host), ("wl", workload))
+    made: list[tuple[Traffic, Iterator[Rule]]] = [
+        ("", _normal(place, lists, judges)),
+        ("fw", _forward(place, lists, judges, "fw", closed=options.forward_all)),
+    ]
+    if speaks_of_workloads(lists.endpoint):
+        made.append(("wl", _forward(place, lists, judges, "wl", closed=False)))
     return {names.endpoint_chain(place.interface, place.direction, traffic): _chain(rules, options) for traffic, rules in made}
 
 
@@ -147,3 +150,8 @@ def has_pre_dnat(endpoint: ResolvedEndpoint) -> bool:
 def has_untracked(endpoint: ResolvedEndpoint) -> bool:
     """Whether raw judges this endpoint's traffic."""
     return not endpoint.isolated and bool(endpoint.policies.untracked)
+
+
+def speaks_of_workloads(endpoint: ResolvedEndpoint) -> bool:
+    """Whether this endpoint may deny what is forwarded from or to workloads. Broken packets their own side denies."""
+    return endpoint.isolated or bool(endpoint.policies.forward)

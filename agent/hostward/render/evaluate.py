@@ -78,13 +78,17 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a packet. `dropped_in` is "" when it passed, else as "filter INPUT". `logs`: prefixes, in order."""
+    """What became of a packet. `dropped_in` is "" when it passed, else as "filter INPUT". `logs`: prefixes, in order.
+
+    `compared`: how many rules it was compared with, which is what it paid; not part of what became of it.
+    """
 
     dropped_in: str
     logs: tuple[str, ...] = ()
     mark: int = 0
     tracked: bool = True
     rejected: bool = False
+    compared: int = field(default=0, compare=False)
 
     @property
     def accepted(self) -> bool:
@@ -133,6 +137,7 @@ class _Walk:
     table: TableName = "raw"
     translated: bool = False
     steps: int = 0
+    compared: int = 0
 
     @property
     def destination(self) -> tuple[str, int]:
@@ -267,10 +272,11 @@ def _hook(walk: _Walk, chains: Mapping[str, Sequence[object]], builtin: str) -> 
         rule = next(here, None)
         if rule is None:
             found: Verdict | Jump | None = Verdict("RETURN")
-        elif isinstance(rule, Rule) and all(_matches(match, walk, builtin) for match in rule.matches):
-            found = _rule(rule, walk)
         else:
-            continue
+            walk.compared += 1
+            if not isinstance(rule, Rule) or not all(_matches(match, walk, builtin) for match in rule.matches):
+                continue
+            found = _rule(rule, walk)
         match found:
             case Verdict("RETURN"):
                 if not stack:
@@ -301,5 +307,5 @@ def evaluate(packet: Packet, state: FilterState) -> Outcome:
         if passed is None:
             passed = (where, builtin) not in state.policies
         if not passed:
-            return Outcome(f"{table} {builtin}", tuple(walk.logs), walk.mark, walk.tracked, walk.rejected)
-    return Outcome("", tuple(walk.logs), walk.mark, walk.tracked)
+            return Outcome(f"{table} {builtin}", tuple(walk.logs), walk.mark, walk.tracked, walk.rejected, walk.compared)
+    return Outcome("", tuple(walk.logs), walk.mark, walk.tracked, compared=walk.compared)

@@ -11,7 +11,7 @@ from typing import Literal
 from hostward.model.resolved import ANY_INTERFACE, ResolvedEndpoint
 from hostward.render import names
 from hostward.render.dispatch import Dispatch, Way, by_interface
-from hostward.render.endpoint import has_pre_dnat, has_untracked
+from hostward.render.endpoint import has_pre_dnat, has_untracked, speaks_of_workloads
 from hostward.render.marks import put
 from hostward.render.names import Direction
 from hostward.render.options import Options
@@ -106,6 +106,6 @@ def host_dispatches(table: TableName, options: Options) -> tuple[HostDispatch, .
         HostDispatch(names.TO_ENDPOINT, "egress", "", _always),
         HostDispatch(names.FROM_FORWARD, "ingress", "fw", _always),
         HostDispatch(names.TO_FORWARD, "egress", "fw", _always),
-        HostDispatch(names.FROM_WORKLOAD_FORWARD, "ingress", "wl", _always),
-        HostDispatch(names.TO_WORKLOAD_FORWARD, "egress", "wl", _always),
+        HostDispatch(names.FROM_WORKLOAD_FORWARD, "ingress", "wl", speaks_of_workloads),
+        HostDispatch(names.TO_WORKLOAD_FORWARD, "egress", "wl", speaks_of_workloads),
     )

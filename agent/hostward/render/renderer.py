@@ -6,14 +6,14 @@ endpoints; dispatch to these; and the roots. Owned by the engine thread; pure bu
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar
 
-from hostward.model.resolved import Changed, Resolved
+from hostward.model.resolved import ANY_INTERFACE, Changed, Resolved, ResolvedEndpoint
 from hostward.model.resources import Policy, Profile
 from hostward.render import names, workload
 from hostward.render.bodies import DIRECTIONS, Bodies, Variant, holder_chain
-from hostward.render.endpoint import HostLists, has_pre_dnat, has_untracked
+from hostward.render.endpoint import HostLists, has_pre_dnat, has_untracked, speaks_of_workloads
 from hostward.render.group_traits import GroupTraits
 from hostward.render.host_dispatch import OpenForward, host_dispatches
 from hostward.render.list_users import ListUsers, User
@@ -58,8 +58,11 @@ class Renderer:
         self._lists: dict[User, Lists] = {}
         self._users = ListUsers()
         self._sets = SetContents(options.families, options.max_set_size)
-        self._untracked: set[str] = set()
-        self._pre_dnat: set[str] = set()
+        self._speaking: dict[Callable[[ResolvedEndpoint], bool], set[str]] = {
+            has_untracked: set(),
+            has_pre_dnat: set(),
+            speaks_of_workloads: set(),
+        }
         self._lent: dict[Family, dict[str, Chain]] = {family: {} for family in options.families}
         self._hosts = {table: host_dispatches(table, options) for table in HOOKED}
         self._open = OpenForward(options)
@@ -97,7 +100,10 @@ class Renderer:
         }
         self._lend(resolved, changed)
         dispatch = self._dispatch(resolved, changed)
-        needs = Needs(bool(resolved.endpoints), bool(self._untracked), bool(self._pre_dnat))
+        untracked, pre_dnat, of_workloads = self._speaking.values()
+        needs = Needs(
+            bool(resolved.endpoints), bool(untracked), bool(pre_dnat), bool(of_workloads), ANY_INTERFACE in of_workloads
+        )
         for table in self._tables:
             for user in affected[self._bodies.variant(table.where)]:
                 table.put_lists(user, self._lists.get(user))
@@ -169,8 +175,8 @@ class Renderer:
         endpoints = resolved.endpoints
         for interface in changed.endpoints:
             endpoint = endpoints.get(interface)
-            for has, those in ((has_untracked, self._untracked), (has_pre_dnat, self._pre_dnat)):
-                (those.add if endpoint is not None and has(endpoint) else those.discard)(interface)
+            for speaks, those in self._speaking.items():
+                (those.add if endpoint is not None and speaks(endpoint) else those.discard)(interface)
         dirty: dict[str, set[str]] = {table: set() for table in HOOKED}
         if changed.endpoints:
             for table, dispatches in self._hosts.items():

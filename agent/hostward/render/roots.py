@@ -51,11 +51,14 @@ def hooks(table: TableName, options: Options) -> dict[str, Hook]:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What the root chains are for: whether any host interface is governed, has untracked policy, has preDNAT policy."""
+    """What the root chains are for: whether any host interface is governed, has untracked policy, has preDNAT policy, and has
+    a say in the traffic of workloads; and whether the endpoint of all other interfaces, `*`, has that."""
 
     hosts: bool = False
     untracked: bool = False
     pre_dnat: bool = False
+    of_workloads: bool = False
+    any_workloads: bool = False
 
 
 def root_chains(table: TableName, options: Options, needs: Needs) -> dict[str, Chain]:
@@ -77,7 +80,7 @@ def _raw(options: Options, needs: Needs) -> dict[str, Chain]:
     accepted = is_set(options.marks.accept)
     result = {}
     for root, dispatch in (("hw-PREROUTING", names.FROM_ENDPOINT), ("hw-OUTPUT", names.TO_ENDPOINT)):
-        workloads = workload.enter(options, names.WORKLOAD_RAW) if root == "hw-PREROUTING" else ()
+        workloads = workload.enter(options, "in", names.WORKLOAD_RAW) if root == "hw-PREROUTING" else ()
         judge: Chain = ()
         if needs.untracked:
             judge = (Rule((), Jump(dispatch)), Rule((accepted,), NoTrack()), Rule((accepted,), ACCEPT))
@@ -102,10 +105,14 @@ def _filter(options: Options, needs: Needs) -> dict[str, Chain]:
 
     What is forwarded on an open connection between host interfaces is looked at once, for both its sides.
     """
-    from_workload = workload.enter(options, names.WORKLOAD_TO_HOST)
-    through_workload = workload.enter(options, names.WORKLOAD_FORWARD, ("in", "out"))
+    from_workload = workload.enter(options, "in", names.WORKLOAD_TO_HOST)
+    through_workload = (
+        *workload.enter(options, "in", names.FORWARD_FROM_WORKLOAD),
+        *workload.enter(options, "out", names.FORWARD_TO_WORKLOAD),
+    )
     marked = needs.untracked or needs.pre_dnat
-    chains = {names.WORKLOAD_FORWARD: workload.forward_chain(options, hosts=needs.hosts, marked=marked)}
+    hosts = workload.HostsWord(needs.of_workloads, needs.any_workloads, marked)
+    chains = workload.forward_chains(options, hosts)
     if not needs.hosts:
         return chains | {"hw-INPUT": from_workload, "hw-FORWARD": through_workload, "hw-OUTPUT": ()}
     marks = options.marks

@@ -6,7 +6,7 @@ an endpoint of its own a workload interface is cut off (H-52). Pure functions; a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
@@ -15,7 +15,7 @@ from hostward.model.resolved import ResolvedWorkload
 from hostward.model.rules import ICMPV6, UDP
 from hostward.render import names
 from hostward.render.dispatch import Dispatch, Way, by_interface
-from hostward.render.groups import Group, Tier, jump, profiles_of, tiers_of
+from hostward.render.groups import Group, Tier, profiles_of, tiers_of
 from hostward.render.marks import clear, is_clear, is_set, put
 from hostward.render.names import Direction
 from hostward.render.options import Options
@@ -113,28 +113,53 @@ def to_host_chains(family: Family, options: Options) -> dict[str, Chain]:
     allow = Verdict(options.filter_allow)
     to_host = Rule((), Verdict(options.to_host), counter="drop * egress to-host" if options.to_host == "DROP" else "")
     answers = () if to_host.target == allow else (Rule((ESTABLISHED,), allow),)
-    chains = {names.WORKLOAD_TO_HOST: (Rule((), Jump(names.FROM_WORKLOAD)), *answers, to_host)}
-    if family == 6:
-        link = tuple(Rule((Protocol(ICMPV6), IcmpType(kind)), allow) for kind in TO_HOST_TYPES)
-        chains[names.WORKLOAD_LINK] = link
-        chains[names.WORKLOAD_TO_HOST] = (jump(names.WORKLOAD_LINK, ICMPV6), *chains[names.WORKLOAD_TO_HOST])
-    return chains
+    judged = (Rule((), Jump(names.FROM_WORKLOAD)), *answers, to_host)
+    if family == 4:
+        return {names.WORKLOAD_TO_HOST: judged}
+    link = tuple(Rule((Protocol(ICMPV6), IcmpType(kind)), allow) for kind in TO_HOST_TYPES)
+    return {
+        names.WORKLOAD_LINK: (*link, *judged),
+        names.WORKLOAD_TO_HOST: (Rule((Protocol(ICMPV6),), Jump(names.WORKLOAD_LINK, goto=True)), *judged),
+    }
 
 
-def forward_chain(options: Options, *, hosts: bool, marked: bool) -> Chain:
-    """Forwarding from or to workloads: `applyOnForward` policies of the host's sides around the workloads' own (H-37).
+@dataclass(frozen=True, slots=True)
+class HostsWord:
+    """What hosts' `applyOnForward` policies have to say of workloads' traffic: of any interface's, and of workload interfaces'
+    own, as only `*` has. `before`: they may have spoken before, in raw or mangle."""
+
+    any: bool = False
+    of_workloads: bool = False
+    before: bool = False
+
+
+def forward_chains(options: Options, hosts: HostsWord) -> dict[str, Chain]:
+    """Forwarding from and to workloads: `applyOnForward` policies of the host's sides around the workloads' own (H-37).
 
     The accept mark is set once for all that let the packet go back, as they do with open connections; who judges clears it.
-    `marked`: it may have come with one, because the host's side has spoken before.
+    What goes to a workload and isn't judged any more after that doesn't come back here.
     """
     accept = options.marks.accept
-    judged = tuple(
-        Rule((Interface(way, prefix, True),), Jump(root)) for prefix in options.workload_prefixes for _, way, root in _WAYS
-    )
-    if not hosts:
-        return (Rule((), put(accept)), *judged)
-    before = Rule((is_clear(accept),) if marked else (), Jump(names.FROM_WORKLOAD_FORWARD))
-    return (before, Rule((), put(accept)), *judged, Rule((), Jump(names.TO_WORKLOAD_FORWARD)))
+    into = Rule((is_clear(accept),) if hosts.before else (), Jump(names.FROM_WORKLOAD_FORWARD))
+    out = Rule((), Jump(names.TO_WORKLOAD_FORWARD))
+    to_workload = Jump(names.TO_WORKLOAD, goto=not hosts.of_workloads)
+    to_any = (by_interface("out", prefix, to_workload, prefix=True) for prefix in options.workload_prefixes)
+    marked = Rule((), put(accept))
+    return {
+        names.FORWARD_FROM_WORKLOAD: (
+            *((into,) if hosts.of_workloads else ()),
+            marked,
+            Rule((), Jump(names.FROM_WORKLOAD)),
+            *to_any,
+            *((out,) if hosts.any else ()),
+        ),
+        names.FORWARD_TO_WORKLOAD: (
+            *((into,) if hosts.any else ()),
+            marked,
+            Rule((), to_workload),
+            *((out,) if hosts.of_workloads else ()),
+        ),
+    }
 
 
 def lent(workload: ResolvedWorkload, family: Family, options: Options) -> Chain:
@@ -151,7 +176,7 @@ def raw_chain(lent_to: Mapping[str, Chain]) -> Chain:
     return (*lending, Rule((ReversePath(),), Verdict("DROP"), counter="drop * egress spoofed"))
 
 
-def enter(options: Options, name: str, ways: Iterable[Way] = ("in",)) -> tuple[Rule, ...]:
+def enter(options: Options, way: Way, name: str) -> Chain:
     """The rules of a root chain by which packets of workload interfaces leave it for a chain of their own."""
     target = Jump(name, goto=True)
-    return tuple(by_interface(way, prefix, target, prefix=True) for prefix in options.workload_prefixes for way in ways)
+    return tuple(by_interface(way, prefix, target, prefix=True) for prefix in options.workload_prefixes)
