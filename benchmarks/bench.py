@@ -67,6 +67,8 @@ class Bench:
     control_range: tuple[float, float] = CONNECTIONS
     targets: tuple[Target, ...] = ()
     unit: str = "milliseconds"
+    grid: bool = False
+    """Whether samples are called "what: of whom", which makes a shorter table."""
     at_most: tuple[tuple[str, float], ...] = ()
     """Samples, and the most that is aimed at for their median."""
     limits: tuple[tuple[str, float], ...] = ()

@@ -53,6 +53,7 @@ BENCHES = {
                 *(Target(added(*one).name, 0.5) for one in _AIMED if one[2] == NEW),
             ),
             "ns a packet",
+            grid=True,
         ),
         Bench(
             "crr",
@@ -61,6 +62,7 @@ BENCHES = {
             tuple(_control(*one) for one in _CRR),
             targets=tuple(Target(to_optimum(*one).name, 1.1) for one in _CRR),
             unit="ns a connection",
+            grid=True,
         ),
     )
 }

@@ -47,9 +47,10 @@ def _targets(results: Sequence[Result]) -> str:
         ratios = result.ratios()
         for target in result.bench.targets:
             if target.ratio in ratios and (not target.sizes or result.size in target.sizes):
-                label = ", ".join(filter(None, (result.bench.name, result.size, target.ratio)))
+                void = "void" if result.void else ""
+                label = ", ".join(filter(None, (void, result.bench.name, result.size, target.ratio)))
                 least, middle, most = (value / target.most for value in ratios[target.ratio])
-                rows[label if len(label) < 72 else label[:70] + "…"] = least, middle, most
+                rows[label if len(label) < 76 else label[:74] + "…"] = least, middle, most
     return (
         svg.whiskers("What was measured, as a multiple of its target", rows, "1 is the target; less is better") if rows else ""
     )

@@ -13,6 +13,8 @@ from statistics import median
 from benchmarks.bench import Bench, Target
 from benchmarks.found import Found, Row
 
+MANY = 8  # controls that are told one by one
+
 
 def three(values: Sequence[float]) -> list[float]:
     """Least, median, largest."""
@@ -115,9 +117,15 @@ class Result:
         if ratios or controls:
             lines += ["| ratio | least | median | largest |", "|---|---|---|---|"]
             lines += [f"| {name} | {a:.2f} | **{b:.2f}** | {c:.2f} |" for name, (a, b, c) in ratios.items()]
-            lines += [f"| control: {name} | | {value:.3f} | |" for name, value in controls.items()]
+            if len(controls) > MANY:
+                a, b, c = three(list(controls.values()))
+                lines += [f"| {len(controls)} controls: empty again / empty | {a:.3f} | {b:.3f} | {c:.3f} |"]
+            else:
+                lines += [f"| control: {name} | | {value:.3f} | |" for name, value in controls.items()]
             lines += [""]
-        if times := self.times():
+        if self.bench.grid:
+            lines += self._grid()
+        elif times := self.times():
             lines += [f"| {self.bench.unit} | least | median | largest | samples |", "|---|---|---|---|---|"]
             lines += [f"| {name} | {a:,.2f} | {b:,.2f} | {c:,.2f} | {n} |" for name, (a, b, c, n) in times.items()]
             lines += [""]
@@ -126,6 +134,16 @@ class Result:
             lines += [f"| {name} | {' / '.join(f'{value:,g}' for value in values)} |" for name, values in counted.items()]
             lines += [""]
         return "\n".join([*lines, *table(self.rows())])
+
+    def _grid(self) -> list[str]:
+        """Samples called "what: of whom" as a table of medians, with the least and the largest of the repetitions'."""
+        rows: dict[str, Row] = {}
+        for name in self.times():
+            what, _, whom = name.rpartition(": ")
+            least, middle, most = three([median(found.times[name]) for found in self.repetitions if found.times.get(name)])
+            spread = f" ({least:,.0f} to {most:,.0f})" if len(self.repetitions) > 1 else ""
+            rows.setdefault(what, {self.bench.unit: what})[whom] = f"{middle:,.0f}{spread}"
+        return table(list(rows.values()))
 
 
 def table(rows: Sequence[Row]) -> list[str]:

@@ -5,14 +5,16 @@ client ──┬─ cali… (first, middle, last of all interfaces) ── ROUTE
          └─ host0 ────────────────────────────────────────── ROUTER
 ```
 
-Each router has links of its own. Two are empty: one is the base, the other the control. One has the agent's rules, of which
-the agent was ended when they were there; one the hand-written optimum; one Felix-shaped chains. All are made anew for each
+Each router has links of its own. Two are empty: one is the base, the other the control. One has the rules of an agent, which
+stands still from when they are there; one the hand-written optimum; one Felix-shaped chains. All are made anew for each
 repetition, in another order, for a namespace that lives longer than its rivals has its memory elsewhere.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Sequence
 from random import Random
 
@@ -64,7 +66,8 @@ class Routers(Network):
         self._stack.enter_context(self.store.entered())
         self.etcd = self._stack.enter_context(Etcd(self.store, STORE))
         self.writer = self._stack.enter_context(Store(STORE, self.etcd.port))
-        self.revision = self.writer.fill(self._base())
+        self.writer.fill(self._base())
+        self._agent = self._stack.enter_context(Agent(self.routers[OURS], env=self.etcd.env, start=False))
 
     def _router(self, kind: str) -> Host:
         k = KINDS.index(kind) + 1
@@ -124,10 +127,13 @@ class Routers(Network):
     def fill(self, policies: Sequence[Shape]) -> None:
         """Gives every router but the empty ones its rules, in place of those before."""
         allowed = self._allowed()
-        self.revision = self.writer.fill(p.stored(list(policies), allowed))
-        with Agent(self.routers[OURS], env=self.etcd.env) as agent:
-            agent.wait_applied(self.revision, STARTS_WITHIN)
-            agent.stop()
+        revision = self.writer.fill(p.stored(list(policies), allowed))
+        if self._agent.alive:
+            os.kill(self._agent.pid, signal.SIGCONT)
+        else:
+            self._agent.start()
+        self._agent.wait_applied(revision, STARTS_WITHIN)
+        os.kill(self._agent.pid, signal.SIGSTOP)
         pods = [doc["spec"]["interfaceName"] for _, doc in workload.endpoints(self.size) if doc["kind"] == "WorkloadEndpoint"]
         interfaces = sorted([*pods, *PLACES.values()])
         for kind, chains in ((OPTIMUM, packet_chains.chains), (PEER, packet_peer.chains)):

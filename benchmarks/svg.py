@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, ROW = 860, 22
+MARKED = 12  # so few points are shown as such
 INK, FAINT, GRID = "#222222", "#666666", "#dddddd"
 COLOURS = ("#1f6fb4", "#d9730d", "#7a7a7a", "#2a9d63", "#8e5bb5", "#b8433f")
 Point = tuple[float, float]
@@ -95,7 +96,7 @@ def lines(
     title: str, series: Mapping[str, Sequence[Point]], across: str, up: str, *, log_x: bool = False, log_y: bool = False
 ) -> str:
     """Each series a line."""
-    left, right, top, bottom = 70, WIDTH - 24, 64, 340
+    left, right, top, bottom = 70, WIDTH - 24, 76, 350
     x = scale([p for s in series.values() for p, _ in s], left, right, log=log_x)
     y = scale([p for s in series.values() for _, p in s], bottom, top, log=log_y)
     parts = [*_across(x, top, bottom, across), *_legend(list(series), 46)]
@@ -108,16 +109,18 @@ def lines(
     for points, colour in zip(series.values(), _colours(list(series)), strict=True):
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+        if len(points) <= MARKED:
+            parts += [f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="3.5" fill="{colour}"/>' for a, b in points]
     return document(bottom + 50, title, parts)
 
 
 def bars(title: str, groups: Mapping[str, Mapping[str, float]], across: str) -> str:
     """Horizontal bars, several in a group, one colour for each name."""
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
-    axis = scale([value for group in groups.values() for value in group.values()], 250, WIDTH - 70)
+    axis = scale([value for group in groups.values() for value in group.values()], 290, WIDTH - 70)
     parts, y = [], 64.0
     for label, group in groups.items():
-        parts.append(text(240, y + ROW * len(group) / 2, label, anchor="end"))
+        parts.append(text(280, y + ROW * len(group) / 2, label, anchor="end"))
         for name, value in group.items():
             colour = COLOURS[names.index(name) % len(COLOURS)]
             parts += [rect(axis.start, y + 3, axis(value) - axis.start, ROW - 8, colour)]

@@ -118,6 +118,12 @@ def test_the_page_keeps_everything_around_its_section() -> None:
     assert "![x](performance/x.svg)" in new
 
 
+def test_a_grid_shows_who_paid_what() -> None:
+    bench = Bench("grid", "about", unit="ns", grid=True)
+    found = [Found({"new: ours": [3.0, 5.0], "new: optimum": [2.0]}), Found({"new: ours": [6.0]})]
+    assert "| new | 5 (4 to 6) | 2 (2 to 2) |" in Result(bench, "small", "", found).text()
+
+
 def test_a_table_has_a_column_for_all_that_any_row_has() -> None:
     assert table([{"a": 1000, "b": 0.5}, {"b": "x", "c": 2}]) == [
         "| a | b | c |",
