@@ -193,6 +193,19 @@ def test_a_pod_that_comes_or_goes_costs_the_same_among_many_as_among_few() -> No
     assert found[1] <= found[0] * 2, found
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sets(st.integers(0, 60), max_size=60), min_size=2, max_size=4))
+def test_many_pods_that_come_and_go(states: list[set[int]]) -> None:
+    everything, resolved, renderer = big(40, pods=61).workloads, big(40, pods=0), Renderer(OPTIONS)
+    before, names = renderer.render(resolved), sorted(everything)
+    for state in states:
+        new = replace(resolved, workloads={names[n]: everything[names[n]] for n in state})
+        after, focus = renderer.advance(new, changed_between(resolved, new))
+        assert whole(after) == whole(Renderer(OPTIONS).render(new))
+        assert_named(before, after, focus)
+        before, resolved = after, new
+
+
 @pytest.mark.parametrize("family", [4, 6])
 def test_one_member_of_many_costs_one_member(family: int) -> None:
     rule = Rule(Action.ALLOW, source=Entity(selector=SELECTOR))

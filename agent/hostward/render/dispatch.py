@@ -49,8 +49,9 @@ class Dispatch:
         return len(self._prefixes)
 
     def update(self, targets: Mapping[str, Target | None], end: Chain | None = None) -> set[str]:
-        """Takes new targets of interfaces (None: gone), and another end; the chains known so far that may differ now."""
+        """Takes new targets of interfaces (None: gone), and another end; the known chains that may differ now."""
         dirty: set[str] = set()
+        moved: list[str] = []
         if end is not None and end != self._end:
             self._end = end
             dirty |= self._prefixes.keys()
@@ -63,10 +64,12 @@ class Dispatch:
                 del self._targets[interface], self._sorted[bisect_left(self._sorted, interface)]
             else:
                 self._targets[interface] = target
+            moved.append(interface)
+        for interface in moved:  # once all names are there: one that comes may begin as one that goes
             dirty |= self._on_the_way(interface)
         for chain in dirty:
             self._chains.pop(chain, None)
-        return dirty
+        return dirty & self._prefixes.keys()
 
     def chain(self, name: str) -> Chain:
         """One of the chains. Knows those that the chains made so far lead to, and the root."""
