@@ -42,7 +42,7 @@ Document = Mapping[str, Any]
 Reached = dict[str, frozenset[tuple[str, int]]]
 
 
-def until(what: str, condition: Callable[[], object], limit: float = 60) -> None:
+def until(what: str, condition: Callable[[], object], limit: float = 180) -> None:
     """Waits until something is true."""
     deadline = time.monotonic() + limit
     while not condition():

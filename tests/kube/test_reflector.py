@@ -64,7 +64,7 @@ def holds(recorder: Recorder, **labels: str) -> None:
         return {name: value["metadata"].get("labels") for name, value in recorder.objects.items()}
 
     wanted = {Name("default", name): {"v": value} for name, value in labels.items()}
-    until(lambda: recorder.lists and known() == wanted, f"{wanted}", seconds=60)
+    until(lambda: recorder.lists and known() == wanted, f"{wanted}", seconds=180)
 
 
 def test_follows_changes(server: ApiServer, recorder: Recorder) -> None:
