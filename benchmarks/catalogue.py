@@ -26,9 +26,9 @@ def _repair(case: str) -> Ratio:
     return Ratio(f"{case}: longest / {drift.BOUND}", f"{case}: begun to shut again", f"{case}: {drift.BOUND}", by=max)
 
 
-def _bulk(rules: int, family: int) -> Ratio:
-    of, to = (bulk.name(rules, family, way) for way in (bulk.LIBIPTC, bulk.RESTORE))
-    return Ratio(f"{rules:,} rules, IPv{family}: libiptc / restore", of, to)
+def _bulk(rules: int, family: int, to: str = bulk.RESTORE, *, cpu: bool = False) -> Ratio:
+    of, other = (f"{bulk.name(rules, family, way)}{bulk.CPU * cpu}" for way in (bulk.LIBIPTC, to))
+    return Ratio(f"{rules:,} rules, IPv{family}{bulk.CPU * cpu}: libiptc / {to}", of, other)
 
 
 def _fill(kind: str, family: int) -> Ratio:
@@ -81,6 +81,7 @@ _ALL = (
             *(_cost(kind, who) for kind in (costs.MIX, RULE, MEMBER) for who in (costs.PEER, costs.FLOOR)),
             Ratio("mix: floor / emulated peer", f"{costs.FLOOR}: {costs.MIX}", f"{costs.PEER}: {costs.MIX}"),
         ),
+        (Ratio("mix: floor again / floor", f"{costs.AGAIN}: {costs.MIX}", f"{costs.FLOOR}: {costs.MIX}"),),
         targets=(
             Target(f"{costs.MIX}: agent / {costs.PEER}", 1.0, ("medium", "large"), below=True),
             Target(f"{costs.MIX}: agent / {costs.FLOOR}", 1.5, ("medium",)),
@@ -118,7 +119,8 @@ _ALL = (
     Bench(
         "bulk",
         "many rules written into an empty table: through libiptc from entries that were encoded before, or by iptables-restore",
-        tuple(_bulk(rules, family) for rules in bulk.RULES for family in (4, 6)),
+        tuple(_bulk(rules, family, cpu=cpu) for rules in bulk.RULES for family in (4, 6) for cpu in (False, True)),
+        tuple(_bulk(bulk.RULES[-1], family, bulk.AGAIN, cpu=True) for family in (4, 6)),
     ),
     Bench(
         "set_fill",

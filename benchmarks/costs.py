@@ -17,7 +17,7 @@ from benchmarks.twin import MEMBER as MEMBER_CASE
 from benchmarks.twin import RULE as RULE_CASE
 from benchmarks.twin import Twin
 
-AGENT, PEER, FLOOR = "agent", "emulated peer", "floor"
+AGENT, PEER, FLOOR, AGAIN = "agent", "emulated peer", "floor", "floor again"
 MIX = "mix"
 UPDATES = 4  # of a kind in a block
 
@@ -31,7 +31,7 @@ def measure(twin: Twin, found: Found) -> None:
     """One repetition. Milliseconds of an update are seconds of a thousand."""
     serials = dict.fromkeys(KINDS, 0)
     for block in range(blocks(twin.bed.size.policies)):
-        order = [AGENT, PEER, FLOOR] if block % 2 else [FLOOR, PEER, AGENT]
+        order = [AGENT, FLOOR, PEER, AGAIN] if block % 2 else [AGAIN, PEER, FLOOR, AGENT]
         for who in order:
             if who == AGENT:
                 _by_agent(twin, serials, found)
@@ -42,7 +42,7 @@ def measure(twin: Twin, found: Found) -> None:
                     sum(twin.floor_cpu(case, opened=opened) for opened in (True, False)) / 2
                     for case in (RULE_CASE, MEMBER_CASE)
                 )
-                _note(found, FLOOR, rule, member)
+                _note(found, who, rule, member)
 
 
 def _by_agent(twin: Twin, serials: dict[str, int], found: Found) -> None:
