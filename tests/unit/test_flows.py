@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hostward.calc.flows import flows_to_forget
+from hostward.calc.flows import Flows, flows_to_forget, have_moved
 from hostward.engine import flows
 from hostward.engine.flows import FlowCleaner
 from hostward.model.resolved import ResolvedWorkload
@@ -43,6 +47,22 @@ def test_addresses_that_go_and_move(
 ) -> None:
     found = flows_to_forget(workloads(before, {}), workloads(after, {}), frozenset(pending))
     assert found == (set(gone), set(moved), set(returned))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32))
+def test_nothing_is_forgotten_where_nobody_has_moved(seed: int) -> None:
+    rng = random.Random(seed)
+    old = workloads({f"cali{n}": (rng.choice((A, B, C)),) for n in range(3)}, {})
+    new = dict(old)
+    for name in rng.sample(sorted(old), rng.randrange(3)):
+        new[name] = replace(old[name], profiles=("other",), addresses=rng.choice([old[name].addresses, (A6,)]))
+    changed = [name for name in old if old[name] is not new[name]]
+    moved = any(old[name].addresses != new[name].addresses for name in changed)
+    assert have_moved(old, new, changed) is moved
+    if not moved:
+        assert flows_to_forget(old, new, frozenset({A, A6})) == Flows()
+    assert have_moved(old, {}, old)
 
 
 def test_another_workload_on_the_same_interface_has_not_the_old_ones_connections() -> None:

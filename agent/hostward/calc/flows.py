@@ -6,7 +6,7 @@ next workload with its address. Pure functions; any thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from hostward.model.resolved import ResolvedWorkload
@@ -33,6 +33,15 @@ def flows_to_forget(
     arrived = {address for address, places in new.items() if places - old.get(address, set())}
     moved = frozenset(arrived & old.keys())
     return Flows(frozenset(old.keys() - new.keys()), moved, pending & (arrived - moved))
+
+
+def have_moved(before: Mapping[str, ResolvedWorkload], after: Mapping[str, ResolvedWorkload], names: Iterable[str]) -> bool:
+    """Whether any of these interfaces has another workload, or other addresses, than before; else nothing is forgotten."""
+    return any(_who(before.get(name)) != _who(after.get(name)) for name in names)
+
+
+def _who(workload: ResolvedWorkload | None) -> tuple[str, frozenset[str]] | None:
+    return None if workload is None else (workload.endpoint, frozenset(workload.addresses))
 
 
 def _places(workloads: Mapping[str, ResolvedWorkload]) -> Places:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from hostward.calc.engine import Engine
-from hostward.calc.flows import Flows, flows_to_forget
+from hostward.calc.flows import Flows, flows_to_forget, have_moved
 from hostward.dataplane.kernel import Kernel, KernelError, SetStep
 from hostward.engine.applier import Applier, Outcome
 from hostward.engine.flows import FlowCleaner
@@ -201,9 +201,9 @@ class Loop:
         """Brings the kernel there; on failure what is in it stays, and it is tried again."""
         assert self._options is not None, "settings are followed before the first apply"  # noqa: S101 # tells the type checker
         desired, rendered = self._render(self._options)
-        flows = Flows()
-        if self._unapplied.workloads:
-            flows = flows_to_forget(self._applied.workloads, self._resolved.workloads, self._flows.pending())
+        before, after, flows = self._applied.workloads, self._resolved.workloads, Flows()
+        if have_moved(before, after, self._unapplied.workloads):
+            flows = flows_to_forget(before, after, self._flows.pending())
         if (new := flows.moved | flows.returned) and not self._flows.wait_clean(new, CLEAN_SECONDS):
             self._teller.flows_stay(new)
         try:
