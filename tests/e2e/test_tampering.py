@@ -70,9 +70,10 @@ def insert_into_a_chain(site: Site) -> None:
 
 
 def delete_a_chain(site: Site) -> None:
+    """The one that has the rules of the policy."""
     for family in (4, 6):
         rules = saved.rules(site.worker)[f"filter/v{family}"]
-        (chain,) = (line.split()[0][1:] for line in rules if line.startswith(":hw-pi-") and "web" in line)
+        chain = next(line.split()[1] for line in rules if line.startswith("-A hw-") and "--comment" in line and "web" in line)
         for line in rules:
             words = line.split()
             if words[0] == "-A" and words[-2:] in (["-j", chain], ["-g", chain]):
