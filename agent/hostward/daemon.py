@@ -50,7 +50,7 @@ from hostward.report.status import StatusFile
 from hostward.report.threads import Threads
 
 log = logs.get_logger()
-LOOK_SECONDS = 0.5
+LOOK_SECONDS, TRIM_SECONDS = 0.5, 30.0
 LINKS = "Links"
 M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 
@@ -121,6 +121,11 @@ def _settle_memory() -> None:
     """What the start has made stays: no garbage collection need look at it again; what was needed to make it is freed."""
     gc.collect()
     gc.freeze()
+    _trim()
+
+
+def _trim() -> None:
+    """Gives freed memory back to the system."""
     with suppress(OSError, AttributeError):  # a C library without it keeps what it has
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -183,8 +188,12 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
         log.warning(other)
     health.register(LINKS, ready=True)
     health.report(LINKS)  # without a list of links nothing is applied, and the kernel's component isn't ready
+    trim_at = time.monotonic() + TRIM_SECONDS
     while not threads.stop.wait(LOOK_SECONDS):
         health.report(LINKS, ready=not links.failure, detail=links.failure)
+        if time.monotonic() >= trim_at:
+            trim_at = time.monotonic() + TRIM_SECONDS
+            _trim()
     mailbox.nudge()
     threads.join()
     for server in servers:

@@ -104,7 +104,7 @@ def test_a_blob_is_cut_into_the_rules_that_it_was_made_of(data, family):
     indexes = {"set": 3, "hw-s": 0, "other": 65000}
     info, blob = table_blob(layout, encoded, indexes)
     places = locate(layout, info, blob)
-    spans = {**places.builtins, **places.chains}
+    spans = {**places.builtins, **{name: places.spans(name) for name in places.chains}}
     assert list(places.builtins) == ["INPUT"]
     assert list(places.chains) == names[1:]
     by_index = {index: name for name, index in indexes.items()}

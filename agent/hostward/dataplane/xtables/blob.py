@@ -34,14 +34,20 @@ _HEADER_TARGET: Final = b"ERROR".ljust(30, b"\0")
 class Places:
     """Where the rules of each chain are, policies and chain headers left out. `entries`: where all entries start.
 
-    `sections`: where each user chain starts, its header included, and which of `entries` is the first in it.
+    `chains`: which of `entries` are a user chain's rules, from the first to the one behind the last. `sections`: where each
+    user chain starts, its header included, and which of `entries` is the first in it.
     """
 
     builtins: dict[str, list[Span]] = field(default_factory=dict)
-    chains: dict[str, list[Span]] = field(default_factory=dict)
+    chains: dict[str, tuple[int, int]] = field(default_factory=dict)
     heads: dict[int, str] = field(default_factory=dict)
     entries: array[int] = field(default_factory=lambda: array("I"))
     sections: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def spans(self, chain: str) -> list[Span]:
+        """Where the rules of a user chain are."""
+        first, past = self.chains[chain]
+        return [(self.entries[at], self.entries[at + 1]) for at in range(first, past)]
 
 
 class Kept(Protocol):
@@ -60,8 +66,8 @@ def locate(layout: Layout, info: TableInfo, blob: bytes | bytearray, kept: Kept 
         if info.valid_hooks >> hook & 1
     }
     policies = {at for hook, at in enumerate(info.underflows) if info.valid_hooks >> hook & 1}
-    here: list[Span] = []
-    user: list[Span] | None = None
+    here: list[Span] | None = None
+    user = ""
     at, size, offsets, unpack = 0, len(blob), layout.offsets, OFFSETS.unpack_from
     while at < size:
         if at + layout.header > size:
@@ -73,23 +79,24 @@ def locate(layout: Layout, info: TableInfo, blob: bytes | bytearray, kept: Kept 
         places.entries.append(at)
         name = at + target + 2
         if blob[name : name + 6] == ERROR:
-            if user:
-                user.pop()  # the RETURN that ends every user chain
+            here = None
+            if user:  # a RETURN ends every user chain
+                first = places.sections[user][1] + 1
+                places.chains[user] = first, max(first, len(places.entries) - 2)
             label = blob[at + target + PART_HEADER : end].partition(b"\0")[0].decode(errors="replace")
             places.sections[label] = (at, len(places.entries) - 1)
             places.heads[end] = label
-            user = here = places.chains.setdefault(label, [])
+            user = label
             if kept is not None and (past := kept.place(label, at, places)):
-                at, user = past, None
+                at = past
                 continue
         else:
             if at in hooks:
                 here = places.builtins.setdefault(hooks[at], [])
-            if at not in policies:
+            if here is not None and at not in policies:
                 here.append((at, end))
         at = end
-    places.chains.pop("ERROR", None)  # the entry that ends every table
-    return places
+    return places  # the last header is the entry that ends every table
 
 
 class Heads(Protocol):

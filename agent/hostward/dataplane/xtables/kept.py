@@ -72,8 +72,7 @@ class KeptChains:
             if not self._same_but_jumps(chain, still, start, stop):
                 return 0
         self.still[at:end] = still
-        rules, entries = before.places.chains[chain], before.places.entries[first + 1 : past]
-        places.chains[chain] = rules if not by else [(a + by, b + by) for a, b in rules]
+        entries = before.places.entries[first + 1 : past]
         places.entries.extend(entries if not by else [entry + by for entry in entries])
         self.chains.add(chain)
         if same and not by:
@@ -87,7 +86,7 @@ class KeptChains:
 
     def _same_but_jumps(self, chain: str, still: bytearray, start: int, stop: int) -> bool:
         new, old = bytearray(still), bytearray(self._before.still[start:stop])
-        for place, _ in jumps(self._layout, self._before.still, self._before.places.chains[chain]):
+        for place, _ in jumps(self._layout, self._before.still, self._before.places.spans(chain)):
             at = place - start
             new[at : at + VERDICT.size] = old[at : at + VERDICT.size] = bytes(VERDICT.size)
         return new == old
@@ -103,7 +102,7 @@ def _ends(before: Reading) -> dict[str, tuple[int, int]]:
 def leads_to(layout: Layout, blob: bytes, places: Places, chain: str) -> list[str]:
     """The chains that a chain's jumps lead to, in order; "" where a rule has no target, "?" where no chain starts."""
     found = []
-    for place, end in jumps(layout, blob, places.chains[chain]):
+    for place, end in jumps(layout, blob, places.spans(chain)):
         (verdict,) = VERDICT.unpack_from(blob, place)
         found.append("" if verdict == end else places.heads.get(verdict, "?"))
     return found

@@ -5,8 +5,10 @@ Knows no Rule. The engine thread runs it.
 
 from __future__ import annotations
 
+import zlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
 from itertools import pairwise
 from typing import Final
 
@@ -23,8 +25,6 @@ _COUNTER_BYTES: Final = COUNTERS.size
 class Snapshot:
     """A table's blob without counters, where its rules are, and which names its set indexes stood for then."""
 
-    reading: Reading
-
     def __init__(
         self, layout: Layout, info: TableInfo, blob: bytearray, set_name: SetName, before: Snapshot | None = None
     ) -> None:
@@ -34,21 +34,36 @@ class Snapshot:
         kept = KeptChains(layout, before.reading, blob) if before is not None else None
         places = self._places = locate(layout, info, blob, kept)
         self.builtins = places.builtins
-        self.chains = {name: spans for name, spans in places.chains.items() if is_own_chain(name)}
+        self.chains = dict.fromkeys(name for name in places.chains if is_own_chain(name))
         still = bytearray(blob) if kept is None else kept.still
         self._clear_counters(still, places.entries if kept is None else self._parsed_entries(kept.chains))
-        self.reading = Reading(bytes(still), places)
+        self._still: bytes | None = bytes(still)
+        self._packed: tuple[bytes, bytes] | None = None
         self._references: dict[str, tuple[frozenset[int], bool]] = {}
-        for name, spans in self.chains.items():
+        for name in self.chains:
             if before is not None and kept is not None and name in kept.chains:
                 self._references[name] = before._references[name]
             else:
-                self._references[name] = references(layout, self.reading.still, spans)
+                self._references[name] = references(layout, self.reading.still, places.spans(name))
         used = {index for indexes, _ in self._references.values() for index in indexes}
         for spans in self.builtins.values():
             used |= references(layout, self.reading.still, spans)[0]
         self._set_names = {index: set_name(index) for index in used}
         self.same = frozenset(self._same(before, kept)) if before is not None and kept is not None else frozenset()
+
+    @property
+    def reading(self) -> Reading:
+        """The bytes and what is where in them."""
+        if self._still is None:
+            assert self._packed is not None, "bytes are packed before they are let go"  # noqa: S101 # tells the type checker
+            self._still = zlib.decompress(self._packed[1])
+        return Reading(self._still, self._places)
+
+    def pack(self) -> None:
+        """Keeps the bytes small until they are asked for: a table is much the same in all its rules."""
+        if self._packed is None and self._still is not None:
+            self._packed = _digest(self._still), zlib.compress(self._still, 1)
+        self._still = None
 
     def _parsed_entries(self, kept: set[str]) -> Iterable[int]:
         """The entries of everything but chains that were kept, whose counters are zeroed already."""
@@ -81,20 +96,19 @@ class Snapshot:
 
         Where the counters are is taken from this snapshot: were an entry elsewhere, offsets, which are compared, would differ.
         """
-        if info != self._info or len(blob) != len(self.reading.still):
+        if info != self._info:
             return False
-        if blob != self.reading.still:  # equal where nothing was counted
-            still = bytearray(blob)
-            self._clear_counters(still, self._places.entries)
-            if still != self.reading.still:
-                return False
+        still = bytearray(blob)
+        self._clear_counters(still, self._places.entries)
+        if _digest(still) != (self._packed[0] if self._packed is not None else _digest(self.reading.still)):
+            return False
         return all(set_name(index) == name for index, name in self._set_names.items())
 
     def is_after(self, before: Snapshot, written: Mapping[str, list[bytes] | None]) -> bool:
         """Whether this is what the one before became by these chains, written or removed, and nothing else."""
         own = {name for name, rules in written.items() if rules is not None and is_own_chain(name)}
-        expected = (before.chains.keys() - written.keys()) | own
-        if self.chains.keys() != expected or not before.chains.keys() - written.keys() <= self.same:
+        stay = before.chains.keys() - written.keys()
+        if self.chains.keys() != stay | own or not stay <= self.same:
             return False
         if any(self.holds(name) != rules for name, rules in written.items()):
             return False
@@ -103,8 +117,9 @@ class Snapshot:
 
     def holds(self, chain: str) -> list[bytes] | None:
         """What identifies each rule of a chain, None if there is no such chain."""
-        spans = self.builtins.get(chain, self.chains.get(chain))
-        return None if spans is None else self.contents(spans)
+        if chain in self.builtins:
+            return self.contents(self.builtins[chain])
+        return self.contents(self._places.spans(chain)) if chain in self.chains else None
 
     def contents(self, spans: list[Span]) -> list[bytes]:
         """What identifies each of these rules."""
@@ -112,13 +127,17 @@ class Snapshot:
             self._layout, self.reading.still, spans, self._places.heads, lambda index: self._set_names.get(index, "")
         )
 
-    def counters(self, spans: list[Span], blob: bytes) -> tuple[tuple[int, int], ...]:
-        """Packets and bytes of these rules, out of a blob that has its counters and otherwise equals this snapshot."""
+    def counters(self, chain: str, blob: bytes) -> tuple[tuple[int, int], ...]:
+        """Packets and bytes of an own chain's rules, out of a blob that has its counters and otherwise equals this snapshot."""
         at = self._layout.counters
-        return tuple(COUNTERS.unpack_from(blob, start + at) for start, _ in spans)
+        return tuple(COUNTERS.unpack_from(blob, start + at) for start, _ in self._places.spans(chain))
 
     def _clear_counters(self, blob: bytearray, entries: Iterable[int]) -> None:
         shift = self._layout.counters
         for start in entries:
             at = start + shift
             blob[at : at + _COUNTER_BYTES] = NO_COUNTERS
+
+
+def _digest(still: bytes | bytearray) -> bytes:
+    return blake2b(still, digest_size=32).digest()

@@ -77,7 +77,7 @@ class XTables:
         without it is somebody else's."""
         self._own()
         known = self._known_in(table)
-        with _as_kernel_error(table):
+        with _as_kernel_error(table), self._packing(table):
             seen = self._look(table)
             if seen.read is None or seen.generation != known.generation:
                 if seen.generation != known.generation:
@@ -91,7 +91,7 @@ class XTables:
     def fingerprint(self, table: TableId) -> bytes:
         """Stands for all of a table but counters; reads it. Equal to the one before as long as nothing changed since."""
         self._own()
-        with _as_kernel_error(table):
+        with _as_kernel_error(table), self._packing(table):
             return self._look(table).fingerprint
 
     def seen(self, table: TableId) -> bytes:
@@ -104,13 +104,22 @@ class XTables:
         """Per own chain, per rule: packets and bytes."""
         self._own()
         found: dict[str, tuple[tuple[int, int], ...]] = {}
-        with _as_kernel_error(table), TableSocket(table.family) as tables, SetSocket() as sets:
+        with _as_kernel_error(table), self._packing(table), TableSocket(table.family) as tables, SetSocket() as sets:
             info, blob = tables.read(table)
             counted = bytes(blob)
             seen = self._take(table, info, blob, sets)
-            for name, spans in seen.snapshot.chains.items():
-                found[name] = seen.snapshot.counters(spans, counted)
+            for name in seen.snapshot.chains:
+                found[name] = seen.snapshot.counters(name, counted)
         return found
+
+    @contextmanager
+    def _packing(self, table: TableId) -> Iterator[None]:
+        """Afterwards the table's bytes are packed until the next look."""
+        try:
+            yield
+        finally:
+            if (seen := self._seen.get(table)) is not None:
+                seen.snapshot.pack()
 
     def _look(self, table: TableId) -> _Seen:
         with TableSocket(table.family) as tables, SetSocket() as sets:
@@ -232,10 +241,7 @@ def _named(snapshot: Snapshot, known: Known, done: Mapping[str, ActualChain]) ->
             found.append((known.named(content) if ours else None) or Unknown(content, ours))
         return tuple(found)
 
-    chains = {
-        name: done[name] if name in done else known.chain(name, snapshot.contents(spans))
-        for name, spans in snapshot.chains.items()
-    }
+    chains = {name: done[name] if name in done else known.chain(name, snapshot.holds(name) or []) for name in snapshot.chains}
     return ActualTable(chains, {name: kernel_chain(spans) for name, spans in snapshot.builtins.items()})
 
 
