@@ -29,7 +29,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=sorted(BENCHES), metavar="BENCH", help=f"of {', '.join(BENCHES)}")
     parser.add_argument("--size", action="append", choices=sorted(SIZES), help="instead of small, medium and large")
     parser.add_argument("--repetitions", type=int, help="of each; without: 5, and 1 of what is exact")
-    parser.add_argument("--changes", type=int, default=0, help="random changes of rss; without: 2,000; the full test: 10,000")
+    parser.add_argument("--changes", type=int, default=0, help="random changes of rss; without: 1,000; the full test: 10,000")
     parser.add_argument("--write", action="store_true", help="write the files although not everything was run")
     return parser.parse_args()
 

@@ -20,7 +20,7 @@ from benchmarks.found import Found
 from benchmarks.sizes import Size
 from benchmarks.startup import RESIDENT
 
-CHANGES = 2_000
+CHANGES = 1_000
 BURST = 10
 LONG = 10_000  # changes from which on the slope says something: caches are full by then
 RESIDENT_MIB, IMPORTS_MIB, SLOPE = "resident MiB in sync", "resident MiB of the imports alone", "slope, KiB per 1,000 changes"
