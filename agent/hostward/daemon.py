@@ -110,7 +110,11 @@ def run(sources: Sources, tested: SelfTest) -> int:
 
 
 def _spare_memory() -> None:
-    """Large blocks go back to the system when they are freed, whatever came before them; threads share few heaps."""
+    """Large blocks go back to the system when they are freed, whatever came before them; threads share few heaps.
+
+    And garbage is looked for rarely: values don't point at each other in circles, and starting makes a million of them.
+    """
+    gc.set_threshold(50_000, 20, 50)
     with suppress(OSError, AttributeError):  # a C library without it does as it does
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 256 << 10)
