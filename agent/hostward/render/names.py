@@ -74,11 +74,13 @@ def group_chain(members: Iterable[str], direction: Direction) -> str:
     return prefix + _hash("\n".join(members), MAX_CHAIN_NAME - len(prefix))
 
 
+@lru_cache(maxsize=65536)
 def profile_chain(name: str, direction: Direction) -> str:
     """The chain of a profile's rules of one direction."""
     return chain_name("hw-pri-" if direction == "ingress" else "hw-pro-", name)
 
 
+@lru_cache(maxsize=65536)
 def endpoint_chain(interface: str, direction: Direction, traffic: Literal["", "fw", "wl"] = "") -> str:
     """The chain of the endpoint that governs an interface: its own traffic, forwarded, or forwarded from or to workloads.
 
@@ -88,6 +90,7 @@ def endpoint_chain(interface: str, direction: Direction, traffic: Literal["", "f
     return prefix + ANY_INTERFACE_ID if interface == "*" else chain_name(prefix, interface)
 
 
+@lru_cache(maxsize=65536)
 def workload_chain(interface: str, direction: Direction) -> str:
     """The chain of what comes from a workload (`hw-fw-…`, egress policies) or goes to it (`hw-tw-…`, ingress ones)."""
     return chain_name("hw-fw-" if direction == "egress" else "hw-tw-", interface)
