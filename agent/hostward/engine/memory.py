@@ -62,6 +62,7 @@ class Memory:
                 self._path.chmod(0o600)
             self._db.execute("pragma journal_mode=wal")
             self._db.execute("pragma synchronous=normal")
+            self._db.execute("pragma cache_size=-256")  # KiB: it is written row by row, and read once
             self._db.executescript(_SCHEMA)
         understood = self._db.execute("select key, value from understood").fetchall()
         facts = self._db.execute("select name, value from facts").fetchall()

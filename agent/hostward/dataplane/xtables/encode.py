@@ -55,7 +55,7 @@ _COMMENT: Final = re.compile(r"[A-Za-z0-9:_\-./]*\Z")
 _CHAIN: Final = re.compile(r"[A-Za-z0-9_.:~-]{1,28}\Z")
 # Every other option of our matches and targets takes one argument.
 _ARITY: Final = dict.fromkeys(("--notrack", "--invert", "--validmark"), 0)
-_KEPT_PARTS: Final = 65536
+_KEPT_PARTS: Final = 8192
 _VIA_IN, _VIA_OUT, _SRC, _DST, _PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40  # inversion flags, the same in both families
 _HAS_PROTOCOL: Final = 0x01  # IP6T_F_PROTO
 _SET_REVISION: Final = 4
@@ -247,7 +247,7 @@ def _set_match(match: InSet) -> bytes:
     return part("set", _SET_REVISION, struct.pack("=HBB44x", 0, len(match.dimensions), flags))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def _ports(match: PortSet) -> bytes:
     """The structure of revision 1 (xt_multiport_v1): which side, how many slots, the ports, which of them begin a range."""
     ports: list[int] = []
@@ -276,7 +276,7 @@ def _interface(name: str, *, prefix: bool) -> tuple[bytes, bytes]:
     return (raw + b"+", b"\xff" * len(raw)) if prefix else (raw, b"\xff" * (len(raw) + 1))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def _net(net: str, family: int) -> tuple[bytes, bytes]:
     address, slash, length = net.partition("/")
     try:

@@ -17,7 +17,7 @@ from hostward.dataplane.xtables.encode import Encoded, Encoder
 from hostward.dataplane.xtables.layout import is_ours
 from hostward.render.ruleset import Chain, Rule
 
-_SLACK: Final = 16384
+_SLACK: Final = 2048
 
 
 class Known:
@@ -103,7 +103,7 @@ class Known:
         present = [
             rule for chain in (*table.chains.values(), *table.builtins.values()) for rule in chain if isinstance(rule, Rule)
         ]
-        if len(self._by_id) > _SLACK + 2 * (len(present) + len(self._fresh)):
+        if len(self._by_id) > _SLACK + len(present) + len(self._fresh):
             kept = {*map(id, present), *self._fresh, *self._uses}
             for rule in [encoded.rule for at, encoded in self._by_id.items() if at not in kept]:
                 self._forget(rule)
