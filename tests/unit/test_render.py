@@ -12,7 +12,7 @@ from hostward.calc.calculate import calculate
 from hostward.model.keys import ResourceKey
 from hostward.model.links import Link
 from hostward.model.resolved import Inputs, Scope
-from hostward.model.resources import Resource
+from hostward.model.resources import Resource, WorkloadEndpoint
 from hostward.model.rules import PortRange
 from hostward.model.settings import BUILT_IN, Settings
 from hostward.render.evaluate import FilterState, Packet, evaluate, of_ruleset
@@ -94,6 +94,34 @@ def test_pre_dnat_policy_of_all_interfaces_opens_none_with_an_endpoint_of_its_ow
     state = of_ruleset(Renderer(options()).render(calculate(Inputs(Scope("worker"), world, links))))
     packets = {name: Packet(4, "input", "192.0.2.9", "10.0.0.1", 6, 4000, 80, in_interface=name) for name in links}
     assert {name: evaluate(packet, state).accepted for name, packet in packets.items()} == {"eth0": False, "eth1": True}
+
+
+def test_forward_policy_of_all_interfaces_is_not_that_of_one_with_an_endpoint_of_its_own() -> None:
+    """H-7, H-18: an endpoint without forward policy lets workloads' traffic through, whatever `*` says."""
+    own = load(endpoint("eth0"))
+    closed = policy("closed", applyOnForward=True, ingress=[rule("Deny")], selector="interface == 'any'")
+    pod = WorkloadEndpoint("default", "pod", "worker", "cali1", ("10.0.0.5",), ("projectcalico-default-allow",))
+    world = dict([own, load(endpoint("*")), load(closed)]) | {ResourceKey("WorkloadEndpoint", "default", "pod"): pod}
+    state = of_ruleset(Renderer(options()).render(calculate(Inputs(Scope("worker"), world, {}))))
+    packets = {name: Packet(4, "forward", "192.0.2.9", "10.0.0.5", 6, 4000, 80, name, "cali1") for name in ("eth0", "eth1")}
+    assert {name: evaluate(packet, state).accepted for name, packet in packets.items()} == {"eth0": True, "eth1": False}
+
+
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_open_connections_are_accepted_only_where_an_interface_is_governed(everywhere: bool) -> None:
+    """H-70: what nobody governs goes back to everybody else's rules; `*` never governs `lo` (D7)."""
+    world = dict([load(endpoint("*" if everywhere else "eth0"))])
+    state = shut(of_ruleset(Renderer(options()).render(calculate(Inputs(Scope("worker"), world, {})))))
+    open_ = Packet(4, "forward", "192.0.2.9", "10.0.0.5", 6, 4000, 80, state="ESTABLISHED")
+    names = ("eth0", "eth8", "eth9", "lo")
+    passing = {
+        (enters, leaves)
+        for enters in names
+        for leaves in names
+        if evaluate(replace(open_, in_interface=enters, out_interface=leaves), state).accepted
+    }
+    governed = set(names) - {"lo"} if everywhere else {"eth0"}
+    assert passing == {(enters, leaves) for enters in names for leaves in names if {enters, leaves} & governed}
 
 
 def test_port_groups() -> None:
