@@ -196,9 +196,13 @@ class Etcd:
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Stops the server without closing its connections (SIGSTOP)."""
+        """Stops the server without closing its connections (SIGSTOP). Not one of its threads runs any more when this returns."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while not all(map(_is_stopped, Path(f"/proc/{self.process.pid}/task").glob("*/stat"))):
+            assert time.monotonic() < deadline, "etcd does not stop"
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Lets a frozen server go on."""
@@ -278,3 +282,8 @@ class Etcd:
         revision = self.revision()
         self.ctl("compact", str(revision))
         return revision
+
+
+def _is_stopped(stat: Path) -> bool:
+    """Whether a thread is stopped by a signal, as its line in /proc says behind its name."""
+    return stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[0] == "T"

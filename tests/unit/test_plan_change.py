@@ -153,7 +153,7 @@ def test_other_marks_are_a_whole_change() -> None:
 def test_a_view_is_as_large_as_what_a_change_can_affect() -> None:
     """However many endpoints there are beside those that a policy judges."""
     sizes = []
-    for endpoints in (6, 60):
+    for endpoints in (20, 60):
         desired = worlds.ruleset(many(endpoints, port=80))
         kernel = FakeKernel()
         install(kernel, desired)
