@@ -196,7 +196,7 @@ class Etcd:
         self._end(signal.SIGKILL)
 
     def freeze(self) -> None:
-        """Stops the server without closing its connections (SIGSTOP). Not one of its threads runs any more when this returns."""
+        """Stops the server without closing its connections (SIGSTOP); none of its threads runs any more when this returns."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         deadline = time.monotonic() + 10
