@@ -24,6 +24,7 @@ from hostward.model.resolved import (
     ResolvedWorkload,
     Scope,
     TierPolicies,
+    between,
 )
 from hostward.model.resources import Policy, Resource
 from hostward.model.rules import Action, Entity, PortRange, Ports, Rule
@@ -31,7 +32,7 @@ from hostward.model.selectors import canonical
 from hostward.model.sets import SelectorSet
 from hostward.render.marks import Marks
 from hostward.render.options import Options
-from hostward.render.renderer import Renderer, changed_between
+from hostward.render.renderer import Renderer
 from hostward.render.ruleset import Focus, Ruleset, TableId
 from tests import strategies as ours
 from tests.unit import worlds
@@ -84,7 +85,7 @@ def test_small_changes_one_after_another(seed: int) -> None:
     before = Ruleset()
     for number in range(12):
         new = worlds.world(rng) if number == 0 or rng.random() < 0.05 else worlds.neighbour(rng, resolved)
-        after, focus = renderer.advance(new, changed_between(resolved, new))
+        after, focus = renderer.advance(new, between(resolved, new))
         assert whole(after) == whole(Renderer(worlds.OPTIONS).render(new))
         assert_named(before, after, focus)
         before, resolved = after, new
@@ -200,7 +201,7 @@ def test_many_pods_that_come_and_go(states: list[set[int]]) -> None:
     before, names = renderer.render(resolved), sorted(everything)
     for state in states:
         new = replace(resolved, workloads={names[n]: everything[names[n]] for n in state})
-        after, focus = renderer.advance(new, changed_between(resolved, new))
+        after, focus = renderer.advance(new, between(resolved, new))
         assert whole(after) == whole(Renderer(OPTIONS).render(new))
         assert_named(before, after, focus)
         before, resolved = after, new

@@ -6,10 +6,10 @@ endpoints; dispatch to these; and the roots. Owned by the engine thread; pure bu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import TypeVar
 
-from hostward.model.resolved import ANY_INTERFACE, Changed, Resolved, ResolvedEndpoint
+from hostward.model.resolved import ANY_INTERFACE, Changed, Resolved, ResolvedEndpoint, between
 from hostward.model.resources import Policy, Profile
 from hostward.render import names, workload
 from hostward.render.bodies import DIRECTIONS, Bodies, Variant, holder_chain
@@ -26,24 +26,6 @@ from hostward.render.workload import WorkloadLists, workload_dispatches
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-
-
-def _differing(old: Mapping[K, V], new: Mapping[K, V]) -> frozenset[K]:
-    """The keys of what isn't the same object in both."""
-    if old is new:
-        return frozenset()
-    return frozenset((old.keys() - new.keys()) | {key for key, value in new.items() if old.get(key) is not value})
-
-
-def changed_between(old: Resolved, new: Resolved) -> Changed:
-    """What isn't the same object in two resolved states; looks at everything."""
-    return Changed(
-        _differing(old.endpoints, new.endpoints),
-        _differing(old.workloads, new.workloads),
-        _differing(old.policies, new.policies),
-        _differing(old.profiles, new.profiles),
-        _differing(old.sets, new.sets),
-    )
 
 
 class Renderer:
@@ -86,7 +68,7 @@ class Renderer:
 
     def render(self, resolved: Resolved) -> Ruleset:
         """The desired state of the kernel. Costs one look at everything."""
-        return self.advance(resolved, changed_between(self._resolved, resolved))[0]
+        return self.advance(resolved, between(self._resolved, resolved))[0]
 
     def advance(self, resolved: Resolved, changed: Changed) -> tuple[Ruleset, Focus]:
         """The desired state of the kernel, and what in it may differ from the last one; `changed`: since the last call."""
