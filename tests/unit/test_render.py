@@ -21,7 +21,7 @@ from hostward.render.options import Options
 from hostward.render.options import options as of_settings
 from hostward.render.policy import Owner, log_prefix, port_groups
 from hostward.render.renderer import Renderer
-from hostward.render.ruleset import FAMILIES, MAX_CHAIN_NAME, MAX_SET_NAME, SetMark, TableId
+from hostward.render.ruleset import FAMILIES, MAX_CHAIN_NAME, MAX_SET_NAME, Interface, SetMark, State, TableId
 from tests import strategies as ours
 from tests.lab.host import endpoint, isolated, load, policy, rule
 from tests.lab.oracle import Host
@@ -122,6 +122,14 @@ def test_open_connections_are_accepted_only_where_an_interface_is_governed(every
     }
     governed = set(names) - {"lo"} if everywhere else {"eth0"}
     assert passing == {(enters, leaves) for enters in names for leaves in names if {enters, leaves} & governed}
+
+
+def test_what_nat_output_rewrote_is_told_apart_before_its_interface_is_looked_at() -> None:
+    """H-38: OUTPUT still sees the interface of the route before nat, which may be a workload's; POSTROUTING judges by the new."""
+    world = dict([load(endpoint("eth0"))])
+    chains = Renderer(options()).render(calculate(Inputs(Scope("worker"), world, {}))).tables[TableId(4, "filter")].chains
+    matched = [rule.matches for rule in chains["hw-OUTPUT"]]
+    assert matched.index((State(("DNAT",)),)) < matched.index((Interface("out", "cali", True),))
 
 
 def test_port_groups() -> None:
