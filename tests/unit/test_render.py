@@ -125,7 +125,7 @@ def test_open_connections_are_accepted_only_where_an_interface_is_governed(every
 
 
 def test_what_nat_output_rewrote_is_told_apart_before_its_interface_is_looked_at() -> None:
-    """H-38: OUTPUT still sees the interface of the route before nat, which may be a workload's; POSTROUTING judges by the new."""
+    """H-38: OUTPUT still sees the interface of the route before nat, which may be a workload's; POSTROUTING the new one."""
     world = dict([load(endpoint("eth0"))])
     chains = Renderer(options()).render(calculate(Inputs(Scope("worker"), world, {}))).tables[TableId(4, "filter")].chains
     matched = [rule.matches for rule in chains["hw-OUTPUT"]]
