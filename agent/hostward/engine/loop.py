@@ -112,6 +112,9 @@ class Loop:
         while not stop.is_set():
             self._round()
             self._teller.beat(self._mailbox, self._intake, self._links or (), scope_of(self._settings))
+            if self._starting and self._applier.desired is not None:
+                self._starting = False
+                self._settled()
 
     def _round(self) -> None:
         """One batch, or one look at what became of the last."""
@@ -225,9 +228,6 @@ class Loop:
         self._focus, self._unapplied, self._computed = Focus(), Changed(), 0
         self._forget_flows(flows)
         self._teller.applied(self._received, time.monotonic() - began, outcome, work)
-        if self._starting:
-            self._starting = False
-            self._settled()
 
     def _forget_flows(self, flows: Flows) -> None:
         """The chains are those of `_resolved` now."""

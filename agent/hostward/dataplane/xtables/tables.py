@@ -78,7 +78,7 @@ class XTables:
         self._own()
         known = self._known_in(table)
         with _as_kernel_error(table), self._packing(table):
-            seen = self._look(table)
+            seen = self._look(table, thorough=True)
             if seen.read is None or seen.generation != known.generation:
                 if seen.generation != known.generation:
                     seen.chains = {name: rules for name, rules in seen.chains.items() if not _has_unknown(rules)}
@@ -121,15 +121,15 @@ class XTables:
             if (seen := self._seen.get(table)) is not None:
                 seen.snapshot.pack()
 
-    def _look(self, table: TableId) -> _Seen:
+    def _look(self, table: TableId, *, thorough: bool = False) -> _Seen:
         with TableSocket(table.family) as tables, SetSocket() as sets:
             info, blob = tables.read(table)
-            return self._take(table, info, blob, sets)
+            return self._take(table, info, blob, sets, thorough=thorough)
 
-    def _take(self, table: TableId, info: TableInfo, blob: bytearray, sets: SetSocket) -> _Seen:
+    def _take(self, table: TableId, info: TableInfo, blob: bytearray, sets: SetSocket, *, thorough: bool = False) -> _Seen:
         """Remembers a blob just read, unless it is what was seen before. Clears its counters."""
         before = self._seen.get(table)
-        if before is not None and not before.written and before.snapshot.still_is(info, blob, sets.name):
+        if before is not None and not before.written and before.snapshot.still_is(info, blob, sets.name, thorough=thorough):
             return before
         snapshot = Snapshot(LAYOUTS[table.family], info, blob, sets.name, before.snapshot if before else None)
         chains = {name: before.chains[name] for name in snapshot.same & before.chains.keys()} if before else {}
