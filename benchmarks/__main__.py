@@ -30,7 +30,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--size", action="append", choices=sorted(SIZES), help="instead of small, medium and large")
     parser.add_argument("--repetitions", type=int, help="of each; without: 5, and 1 of what is exact")
     parser.add_argument("--changes", type=int, default=0, help="random changes of rss; without: 1,000; the full test: 10,000")
-    parser.add_argument("--write", action="store_true", help="write the files although not everything was run")
+    parser.add_argument("--write", action="store_true", help="write the files although not everything was run; the rest stays")
     return parser.parse_args()
 
 
@@ -88,7 +88,9 @@ def main() -> int:
     machine = facts()
     results = _run(chosen)
     if chosen.write or not (chosen.quick or chosen.only or chosen.size or chosen.repetitions):
-        page.write(results, plots.draw(results), machine)
+        found = [*page.kept(results), *(page.Measured(result, machine) for result in results)]
+        found.sort(key=lambda one: ([*BENCHES].index(one.result.bench.name), [*SIZES, ""].index(one.result.size)))
+        page.write(found, plots.draw([one.result for one in found]))
     print("\n".join(page.summary(results)))
     void = [f"{result.bench.name} {result.size}".strip() for result in results if result.void]
     if void:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from benchmarks import changes, page, workload
@@ -111,7 +112,7 @@ def test_a_run_whose_control_is_off_is_void(control: float, void: bool) -> None:
 
 def test_the_page_keeps_everything_around_its_section() -> None:
     old = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
-    new = page.section(old, [Result(BENCH, "small", "", [found([20], [10], [10])])], ["x.svg"], {"kernel": "6"})
+    new = page.section(old, [page.Measured(Result(BENCH, "small", "", [found([20], [10], [10])]), {"kernel": "6"})], ["x.svg"])
     assert new.startswith(f"before\n{page.BEGIN}\n")
     assert new.endswith(f"{page.END}\nafter\n")
     assert "old" not in new
@@ -132,3 +133,19 @@ def test_a_table_has_a_column_for_all_that_any_row_has() -> None:
         "|  | x | 2 |",
         "",
     ]
+
+
+def test_results_of_other_runs_are_kept_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, other = "converge_quiet", "rss"
+    monkeypatch.setattr(page, "RESULTS", tmp_path / "results.jsonl")
+    monkeypatch.setitem(page.BENCHES, name, BENCH)
+    assert page.kept([]) == []
+    result = Result(BENCH, "small", SMALL.text, [found([20], [10], [10]), found([24], [10], [10])])
+    result.repetitions[0].other["commits"] = [2, 2]
+    result.repetitions[1].rows.append({"a": 1})
+    line = result.line({"kernel": "6"}) | {"bench": name}
+    page.RESULTS.write_text(json.dumps(line) + "\n")
+    (again,) = page.kept([Result(page.BENCHES[other], "small", "", [])])
+    assert again.facts == {"kernel": "6"}
+    assert again.result.text() == result.text()
+    assert again.result.line({}) == result.line({})
