@@ -46,7 +46,7 @@ def state_of(kernel: FakeKernel, desired: Ruleset) -> ActualState:
     return ActualState({TableId(4, name): kernel.read_table(TableId(4, name)) for name in TABLES}, kernel.read_sets())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(SEEDS)
 def test_the_steps_are_those_of_the_whole_plan(seed: int) -> None:
     rng = random.Random(seed)
@@ -67,7 +67,7 @@ def test_the_steps_are_those_of_the_whole_plan(seed: int) -> None:
         whole.remove(step)  # in any order of what may have any
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(SEEDS)
 def test_one_change_after_another_leaks_nothing(seed: int) -> None:
     rng = random.Random(seed)
@@ -87,7 +87,7 @@ def test_one_change_after_another_leaks_nothing(seed: int) -> None:
         known = desired
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(SEEDS)
 def test_what_somebody_did_between_two_changes_is_put_right(seed: int) -> None:
     rng = random.Random(seed)
