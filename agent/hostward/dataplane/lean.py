@@ -7,7 +7,10 @@ from importlib.util import find_spec, module_from_spec
 
 
 def without_init(package: str) -> None:
-    """Makes a package's modules importable without running its `__init__`, unless it ran already or isn't there."""
+    """Makes a package's modules importable without running its `__init__`, unless it ran already or isn't there.
+
+    Whoever imports the package itself after that, in the same process, finds its modules and none of its own names.
+    """
     if package in sys.modules or (spec := find_spec(package)) is None or spec.submodule_search_locations is None:
         return
     sys.modules[package] = module_from_spec(spec)  # made, not executed
