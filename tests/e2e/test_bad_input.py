@@ -148,7 +148,7 @@ def in_doubt(site: Site, revision: int, reason: str) -> None:
     site.until("readiness says so", lambda: reason in site.agent.health("readiness")[1])
     assert site.agent.health("readiness")[0] == 503
     assert site.agent.health("liveness")[0] == 200
-    assert site.agent.metric("hostward_desired_revision") == revision
+    site.until("metrics say so", lambda: site.agent.metric("hostward_desired_revision") == revision)
     assert site.agent.metric("hostward_applied_revision") == applied < revision
     assert reason in site.agent.status()["frozen"][0]
     assert "Frozen:" in site.agent.command("status").stdout

@@ -370,7 +370,7 @@ def test_a_flood_of_scrapes_takes_a_tenth_of_a_core():
         now += 0.01
         return b"%d" % made
 
-    route = metrics_route(text, lambda: now)
+    route = metrics_route(text, lambda: now, lambda: now)
     assert route().body == b"1"
     now += 0.09
     assert route().body == b"1"
