@@ -11,7 +11,7 @@ import yaml
 
 from tests.lab.kubernetes import ApiServer
 
-MANIFESTS = sorted((Path(__file__).parents[2] / "deploy").glob("**/*.yaml"))
+MANIFESTS = sorted((Path(__file__).parents[2] / "deploy").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")

@@ -49,10 +49,23 @@ def test_the_pod_has_what_enforcement_needs_and_no_more(pod: dict[str, Any], age
     assert pod["automountServiceAccountToken"] is False
     assert pod["enableServiceLinks"] is False
     context = agent["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert context["runAsUser"] > 0
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["readOnlyRootFilesystem"] is True
     assert context["capabilities"]["drop"] == ["ALL"]
     assert set(context["capabilities"]["add"]) == CAPABILITIES
     assert "privileged" not in context
     assert "limits" not in agent["resources"]
+
+
+def test_root_is_only_who_prepares_the_node(pod: dict[str, Any], agent: dict[str, Any]) -> None:
+    (prepare,) = pod["initContainers"]
+    assert prepare["image"] == agent["image"]
+    assert prepare["securityContext"]["runAsUser"] == 0
+    assert prepare["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    mounted = {mount["name"] for mount in prepare["volumeMounts"]}
+    assert mounted == {"modules", "xtables-lock", "state"}, "what it prepares, and no certificate"
 
 
 def test_what_the_agent_writes_is_mounted_from_the_host(pod: dict[str, Any], agent: dict[str, Any]) -> None:
@@ -76,7 +89,8 @@ def test_etcd_comes_from_calicos_own_names(pod: dict[str, Any], agent: dict[str,
     }
     assert all(ref["name"] == "calico-config" for ref in keys.values() if ref)
     (secret,) = (volume["secret"] for volume in pod["volumes"] if "secret" in volume)
-    assert (secret["secretName"], secret["defaultMode"]) == ("calico-etcd-secrets", 0o400)
+    assert (secret["secretName"], secret["defaultMode"], secret["optional"]) == ("calico-etcd-secrets", 0o440, True)
+    assert pod["securityContext"]["fsGroup"] == agent["securityContext"]["runAsGroup"], "the group that may read them"
 
 
 def test_its_environment_is_no_bad_setting(agent: dict[str, Any]) -> None:
@@ -107,7 +121,7 @@ def test_the_unit_has_the_same_privileges_and_places() -> None:
 
 def test_unit_and_daemonset_name_the_same_modules() -> None:
     loaded = {word for name, value in unit()["Service"] if "modprobe" in value for word in value.split()[3:]}
-    comment = DEPLOYED.read_text(encoding="utf-8").split("load none):")[1].split("#\n")[0]
+    comment = DEPLOYED.read_text(encoding="utf-8").split("The agent itself is not root.\n")[1].split("#\n")[0]
     assert loaded == set(comment.replace("#", "").split())
 
 
