@@ -16,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import gc
+import os
 import signal
 import threading
 import time
@@ -29,6 +30,7 @@ import hostward
 from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.links import LinkWatcher
 from hostward.dataplane.linux import LinuxKernel
+from hostward.dataplane.needs import at_start, families
 from hostward.dataplane.xtables.other import foreign_backend_in_use
 from hostward.dataplane.xtables.selftest import SelfTest
 from hostward.datastore.connection import open_feed
@@ -140,25 +142,46 @@ def _enforce(loop: Loop, threads: Threads, tested: SelfTest, stop: threading.Eve
         tested.result()
     except KernelError as error:
         threads.failed = True
-        log.error("the agent can't enforce", error=str(error))
+        log.error("the agent can't enforce", what=str(error), do=error.do)
         return
     loop.run(stop)
+
+
+def _cannot_start(error: Exception, do: str) -> int:
+    log.error("the agent can't start", what=str(error), do=do)
+    return 1
+
+
+def _can_enforce(settings: Settings) -> bool:
+    """Whether anything can be enforced; says what is missing, each by a line."""
+    missing, able = at_start(Path(settings.iptables_lock_file_path), families())
+    for found in missing:
+        if found.level == "fail":
+            log.error("the agent can't enforce", check=found.check, what=found.finding, do=found.do)
+        else:
+            log.warning("something is missing", check=found.check, what=found.finding, do=found.do)
+    return able
 
 
 def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     state = Path(settings.state_dir)
     try:
         lock = AgentLock(settings.state_dir)
-        feed = open_feed(sources.datastore, sources.environ, cache=state / "manifests.cache")
         memory = Memory(state)
-        directory = sources.datastore.startswith("dir:")
-        intake = Intake(memory, accepted_guid=settings.cluster_guid, always_ready=directory)
-        told = SettingsTold(sources)
-        settings = settings_at_start(told, intake)
-        kernel = LinuxKernel(Path(settings.iptables_lock_file_path), settings.iptables_lock_timeout)
-    except (AgentRunsError, OSError, StoreError, KernelError) as error:
-        log.error("the agent can't start", error=str(error))
+    except AgentRunsError as error:
+        return _cannot_start(error, "stop that agent; one of another network namespace needs a stateDir of its own")
+    except OSError as error:
+        return _cannot_start(error, f"make stateDir {state} a directory that user {os.geteuid()} can write to")
+    try:
+        feed = open_feed(sources.datastore, sources.environ, cache=state / "manifests.cache")
+    except (StoreError, OSError) as error:
+        return _cannot_start(error, "set --datastore or HOSTWARD_DATASTORE and ETCD_… as docs/cli.md says")
+    intake = Intake(memory, accepted_guid=settings.cluster_guid, always_ready=sources.datastore.startswith("dir:"))
+    told = SettingsTold(sources)
+    settings = settings_at_start(told, intake)
+    if not _can_enforce(settings):
         return 1
+    kernel = LinuxKernel(Path(settings.iptables_lock_file_path), settings.iptables_lock_timeout)
     threads = Threads("a bug ends the agent; the rules stay in place")
     mailbox = Mailbox()
     links = LinkWatcher(refresh_interval=settings.interface_refresh_interval or float("inf"))

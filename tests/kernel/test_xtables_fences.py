@@ -44,8 +44,9 @@ def test_the_self_test_sees_a_missing_fence(fault):
 
 
 def test_the_self_test_says_what_is_missing():
-    with pytest.raises(KernelError, match=r"No module named 'iptcx'.*XTABLES_LIBDIR"):
+    with pytest.raises(KernelError, match="No module named 'iptcx'") as failed:
         SelfTest((sys.executable, "-c", "import iptcx")).result()
+    assert "XTABLES_LIBDIR" in failed.value.do
     with pytest.raises(KernelError, match="did not run"):
         SelfTest(("/nonexistent",)).result()
     with pytest.raises(KernelError, match="SIGKILL"):

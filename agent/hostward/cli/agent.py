@@ -42,10 +42,26 @@ def command(datastore: str, show_config: bool) -> None:
     tested = None if show_config else SelfTest()
     # structlog loads it where it is, to print tracebacks in colour: 5 MiB for nothing, as ours are JSON or plain.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None: as if it weren't there
-    from hostward import daemon  # noqa: PLC0415 # heavy: gRPC, pyroute2, iptc
+    try:
+        from hostward import daemon  # noqa: PLC0415 # heavy: gRPC, pyroute2, iptc
+    except (ImportError, OSError) as error:  # a library that is missing or broken
+        if tested is not None:
+            tested.abandon()
+        sys.exit(cannot_load(error))
 
     sources = daemon.Sources(os.environ, read_file(FILE), socket.gethostname(), datastore)
     sys.exit(show(sources) if tested is None else daemon.run(sources, tested))
+
+
+def cannot_load(error: Exception) -> int:
+    """Says that the agent's libraries can't be loaded; 1."""
+    from hostward.dataplane.xtables.selftest import LIBRARIES  # noqa: PLC0415 # as above
+    from hostward.report import logs  # noqa: PLC0415 # as above
+
+    writer = logs.configure(local("log_severity_screen"), local("log_format"))
+    logs.get_logger().error("the agent can't start", what=f"a library can't be loaded: {error}", do=LIBRARIES)
+    writer.close()
+    return 1
 
 
 def show(sources: Any) -> int:  # a daemon.Sources, whose module is imported late

@@ -19,10 +19,11 @@ from hostward.render.ruleset import Family, SetType
 
 # include/uapi/linux/netfilter/ipset/ip_set.h
 SUBSYSTEM: Final = 6 << 8
-CREATE, DESTROY, RENAME, SWAP, LIST, ADD, DELETE, GET_BYNAME = (SUBSYSTEM | n for n in (2, 3, 5, 6, 7, 9, 10, 14))
+CREATE, DESTROY, RENAME, SWAP, LIST, ADD, DELETE, TYPE, GET_BYNAME = (SUBSYSTEM | n for n in (2, 3, 5, 6, 7, 9, 10, 13, 14))
 PROTOCOL_VERSION: Final = 7
 HEADERS_ONLY: Final = 1 << 2
 _NAME, _TYPE, _REVISION, _FAMILY, _FLAGS, _DATA, _MEMBERS, _LINE, _INDEX = 2, 3, 4, 5, 6, 7, 8, 9, 11
+_LEAST_REVISION: Final = 10
 _NAME2 = 3
 _IP, _CIDR, _PORT, _TIMEOUT, _PROTO, _OPTIONS = 1, 3, 4, 6, 7, 8
 _HASHSIZE, _MAXELEM, _NETMASK, _BITMASK, _ELEMENTS, _REFERENCES = 18, 19, 20, 12, 24, 25
@@ -33,7 +34,7 @@ _FAMILY_OF_AF: Final[dict[int, Family]] = {AF_INET: 4, AF_INET6: 6}
 # The lowest revisions that do what we need, so that an `ipset` tool older than the kernel can still list our sets:
 # hash:net 2 knows nomatch (which we never set, but must be able to see), hash:ip,port 1 knows SCTP.
 _REVISIONS: Final[dict[SetType, int]] = {"hash:net": 2, "hash:ip,port": 1}
-TYPES: Final[Collection[str]] = _REVISIONS.keys()
+TYPES: Final[Collection[SetType]] = _REVISIONS.keys()
 _PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 _PROTOCOL_NAMES: Final = {number: name for name, number in _PROTOCOLS.items()}
 # Options that make a set behave unlike ours; the text is for an operator and never equals a SetType.
@@ -85,6 +86,18 @@ def listed(name: str | None, *, headers_only: bool = False) -> bytes:
     """The body of a LIST dump: of one set or of all."""
     body = _PREFIX if name is None else named(name)
     return body + _u32(_FLAGS, HEADERS_ONLY) if headers_only else body
+
+
+def asked(kind: SetType, family: Family) -> bytes:
+    """The body of TYPE: which revisions of a type the kernel has."""
+    return _PREFIX + _text(_TYPE, kind) + attribute(_FAMILY, bytes([AF[family]]))
+
+
+def is_known(kind: SetType, answer: bytes) -> bool:
+    """Whether what TYPE answered covers the revision that we make sets with."""
+    parts = dict(attributes(answer, 4))
+    least, most = (parts.get(number, b"\0")[0] for number in (_LEAST_REVISION, _REVISION))
+    return least <= _REVISIONS[kind] <= most
 
 
 def created(name: str, kind: SetType, family: Family, max_members: int, expected: int) -> bytes:

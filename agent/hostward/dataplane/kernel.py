@@ -114,12 +114,16 @@ class Effort:
 
 
 class KernelError(Exception):
-    """The kernel or a tool refused. `step`: at what; `retry`: the same may succeed soon (a lost race, a busy lock)."""
+    """The kernel or a tool refused. `step`: at what; `retry`: the same may succeed soon (a lost race, a busy lock).
 
-    def __init__(self, message: str, *, step: Step | None = None, retry: bool = False) -> None:
+    `do`: what an operator can do, where that is known and no part of the message.
+    """
+
+    def __init__(self, message: str, *, step: Step | None = None, retry: bool = False, do: str = "") -> None:
         super().__init__(message)
         self.step = step
         self.retry = retry
+        self.do = do
 
 
 class Kernel(Protocol):

@@ -5,16 +5,15 @@ Only the engine thread calls it, in the network namespace that this thread is in
 
 from __future__ import annotations
 
-import errno
-import socket
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hostward.dataplane.ipsets import IPSets
 from hostward.dataplane.kernel import ActualSet, ActualTable, Effort, Step, TableEdit
+from hostward.dataplane.needs import families
 from hostward.dataplane.xtables.tables import XTables
-from hostward.render.ruleset import FAMILIES, Family, Rule, TableId
+from hostward.render.ruleset import Family, Rule, TableId
 
 
 class LinuxKernel:
@@ -26,14 +25,8 @@ class LinuxKernel:
         self._left: dict[TableId, bytes] = {}
 
     def families(self) -> tuple[Family, ...]:
-        """IPv4, and IPv6 unless the kernel was built or started without it (`ipv6.disable=1`)."""
-        try:
-            socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
-        except OSError as error:
-            # A sandbox says the same of an address family that it denies; then IPv6 is there, and must not be left open.
-            if error.errno == errno.EAFNOSUPPORT and not Path("/proc/net/if_inet6").exists():
-                return (4,)
-        return FAMILIES
+        """The IP versions that the kernel speaks."""
+        return families()
 
     def lock(self) -> AbstractContextManager[None]:
         """Holds the xtables lock."""

@@ -20,7 +20,7 @@ from hostward.render.ruleset import Family, Interface, Rule, TableId
 from hostward.render.text import rule_text
 
 _TIMEOUT_SECONDS: Final = 120
-_NAMES: Final[dict[Family, tuple[str, str]]] = {
+NAMES: Final[dict[Family, tuple[str, str]]] = {
     4: ("iptables-legacy-restore", "iptables-restore"),
     6: ("ip6tables-legacy-restore", "ip6tables-restore"),
 }
@@ -82,10 +82,15 @@ def run(table: TableId, text: str) -> None:
         )
 
 
+def is_legacy(name: str, version: str) -> bool:
+    """Whether a program is the legacy one, by its name or by what it says of itself with --version."""
+    return "-legacy" in name or "nf_tables" not in version
+
+
 @lru_cache
 def _program(family: Family) -> str:
     """The legacy program: by its own name, or under the plain name where that is the legacy one (H-94)."""
-    legacy, plain = _NAMES[family]
+    legacy, plain = NAMES[family]
     found = shutil.which(legacy)
     if found:
         return found
@@ -97,6 +102,6 @@ def _program(family: Family) -> str:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise KernelError(f"cannot run {found}: {error}", retry=True) from error
-        if "nf_tables" not in version.stdout:
+        if is_legacy(plain, version.stdout):
             return found
     raise KernelError(f"{legacy} is not installed: install the package iptables, version 1.8 or later")

@@ -18,6 +18,10 @@ SCRATCH_USES: Final = 300
 _TIMEOUT_SECONDS: Final = 120
 _PASSED: Final = "fences hold"
 _NAME: Final = "the self-test of the iptables libraries"
+LIBRARIES: Final = (
+    "install python-iptables 1.2.0 and the package iptables (libip4tc, libip6tc, libxtables.so.12); where its extensions are "
+    "in an unusual directory, set XTABLES_LIBDIR"
+)
 
 
 class SelfTest:
@@ -36,13 +40,13 @@ class SelfTest:
     def result(self) -> None:
         """Waits for it. Raises KernelError that says what to do when a fence doesn't hold, or the libraries can't be loaded."""
         if self._process is None:
-            raise KernelError(f"{_NAME} did not run: {self._error}") from self._error
+            raise KernelError(f"{_NAME} did not run: {self._error}", do=LIBRARIES) from self._error
         try:
             out, errors = self._process.communicate(timeout=_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired as error:
             self._process.kill()
             self._process.communicate()
-            raise KernelError(f"{_NAME} did not run: {error}") from error
+            raise KernelError(f"{_NAME} did not end: {error}", do="give the agent more CPU time") from error
         code = self._process.returncode
         if code == 0 and _PASSED in out:
             return
@@ -50,10 +54,7 @@ class SelfTest:
             how = f"was ended by {signal.Signals(-code).name}"
         else:
             how = (errors.strip().splitlines() or [f"ended with exit code {code}"])[-1]
-        raise KernelError(
-            f"{_NAME} failed: {how}. Nothing was changed. The agent needs python-iptables 1.2.0 and the package iptables "
-            "(libip4tc, libip6tc, libxtables.so.12); where its extensions are in an unusual directory, set XTABLES_LIBDIR"
-        )
+        raise KernelError(f"{_NAME} failed: {how}. Nothing was changed", do=LIBRARIES)
 
     def abandon(self) -> None:
         """Ends it, when the agent won't start anyway."""

@@ -13,7 +13,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from hostward.dataplane.kernel import KernelError
 from hostward.render.ruleset import Family, TableId
@@ -21,6 +21,8 @@ from hostward.render.ruleset import Family, TableId
 HOOK_NAMES: Final = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 _LEVELS: Final[dict[Family, int]] = {4: 0, 6: 41}  # SOL_IP, SOL_IPV6
 _GET_INFO, _GET_ENTRIES = 64, 65
+Kind = Literal["match", "target"]
+_GET_REVISION: Final[dict[Family, dict[Kind, int]]] = {4: {"match": 66, "target": 67}, 6: {"match": 68, "target": 69}}
 _INFO: Final = struct.Struct("=32sI5I5III")
 _ENTRIES_HEADER: Final = 40
 _SET_OPTION: Final = 83  # SO_IP_SET
@@ -73,6 +75,7 @@ class TableSocket(_Asking):
     """Asks about tables of one family."""
 
     def __init__(self, family: Family) -> None:
+        self._family: Family = family
         self._level = _LEVELS[family]
         self._domain = socket.AF_INET if family == 4 else socket.AF_INET6
         super().__init__()
@@ -103,6 +106,11 @@ class TableSocket(_Asking):
             raise _refused(table, code)
         _, valid, *rest = _INFO.unpack(request)
         return TableInfo(valid, tuple(rest[:5]), tuple(rest[5:10]), rest[10], rest[11])
+
+    def knows(self, kind: Kind, name: str, revision: int) -> bool:
+        """Whether the kernel has a match or target in a revision; it loads the module if it may."""
+        request = bytearray(struct.pack("29sB", name.encode(), revision))
+        return not self._get(self._level, _GET_REVISION[self._family][kind], request)
 
 
 class SetSocket(_Asking):
