@@ -1,22 +1,20 @@
-"""What is shipped beside the code agrees with it: the DaemonSet, the systemd unit, make's own files."""
+"""What is shipped beside the code agrees with it: the DaemonSet, make's own files."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from hostward.dataplane.prepare import MODULES
 from hostward.model.setting_sources import resolve
 from hostward.model.settings import BUILT_IN
 
 ROOT = Path(__file__).parents[2]
-UNIT = ROOT / "systemd/hostward-agent.service"
 DEPLOYED = ROOT / "deploy/daemonset.yaml"
 CAPABILITIES = {"NET_ADMIN", "NET_RAW"}
 
@@ -99,39 +97,9 @@ def test_its_environment_is_no_bad_setting(agent: dict[str, Any]) -> None:
     assert resolved.settings.node_name == "worker"
 
 
-def unit() -> dict[str, list[tuple[str, str]]]:
-    """Sections and their settings."""
-    sections: dict[str, list[tuple[str, str]]] = {}
-    for line in UNIT.read_text(encoding="utf-8").splitlines():
-        if line.startswith("["):
-            current = sections.setdefault(line.strip("[]"), [])
-        elif line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            current.append((name, value))
-    return sections
-
-
-def test_the_unit_has_the_same_privileges_and_places() -> None:
-    service = dict(unit()["Service"])
-    assert {f"CAP_{name}" for name in CAPABILITIES} == set(service["CapabilityBoundingSet"].split())
-    assert f"/var/lib/{service['StateDirectory']}" == BUILT_IN.state_dir
-    assert service["ReadWritePaths"] == BUILT_IN.iptables_lock_file_path
-    assert service["Restart"] == "always"
-
-
-def test_unit_and_daemonset_name_the_same_modules() -> None:
-    loaded = {word for name, value in unit()["Service"] if "modprobe" in value for word in value.split()[3:]}
+def test_the_daemonset_names_the_modules_that_are_loaded() -> None:
     comment = DEPLOYED.read_text(encoding="utf-8").split("The agent itself is not root.\n")[1].split("#\n")[0]
-    assert loaded == set(comment.replace("#", "").split())
-
-
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
-    # The program is not installed here: any other that exists stands for it.
-    copy = tmp_path / UNIT.name
-    copy.write_text(re.sub(r"^ExecStart=\S+", f"ExecStart={sys.executable}", UNIT.read_text(), flags=re.MULTILINE))
-    done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert set(comment.replace("#", "").split()) == set(MODULES)
 
 
 def test_the_lock_pins_every_requirement_with_hashes_and_names_no_index() -> None:

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "kube-controller": "Keep etcd equal to what a Kubernetes cluster says.",
     "label": "Add, change or remove a label of a resource.",
     "patch": "Change fields of a resource.",
+    "prepare": "As root: ready this host for an agent that isn't.",
     "replace": "Replace resources by those of manifests.",
     "status": "Print what the agent of this host does.",
     "validate": "Check manifests without a datastore.",

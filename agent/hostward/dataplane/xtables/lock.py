@@ -6,6 +6,7 @@ The engine thread runs it; a holder may enter again.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -18,6 +19,10 @@ from hostward.dataplane.kernel import KernelError
 
 DEFAULT_PATH: Final = Path("/run/xtables.lock")
 POLL_SECONDS: Final = 0.05
+_ADVICE: Final = (
+    "an agent that isn't root needs a lock file that its group may read. Somebody made it anew, or it was never prepared: run "
+    "`hostward prepare` as root, or restart the agent by systemd or Kubernetes, which do that first. Nothing was changed"
+)
 
 
 class XtablesLock:
@@ -41,7 +46,8 @@ class XtablesLock:
         try:
             descriptor = os.open(self.path, os.O_CREAT | os.O_RDONLY | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise KernelError(f"cannot open the xtables lock {self.path}: {error.strerror}") from error
+            hint = f": {_ADVICE}" if error.errno in (errno.EACCES, errno.EROFS) else ""
+            raise KernelError(f"cannot open the xtables lock {self.path}: {error.strerror}{hint}") from error
         try:
             self._wait(descriptor)
             self._depth = 1

@@ -1,0 +1,73 @@
+"""The systemd units agree with the code and with each other, and systemd itself finds little to object to."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hostward.cli.main import COMMANDS
+from hostward.cli.prepare import USER
+from hostward.model.settings import BUILT_IN
+from tests.lab.units import FOLDER, PROGRAM, Unit
+
+AGENT = Unit("hostward-agent.service")
+UNITS = pytest.mark.parametrize("unit", [AGENT], ids=lambda unit: unit.name)
+CAPABILITIES = {"CAP_NET_ADMIN", "CAP_NET_RAW"}
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+
+
+def test_every_unit_is_looked_at() -> None:
+    assert {path.name for path in FOLDER.glob("*.service")} == {AGENT.name}
+
+
+@UNITS
+def test_what_they_run_exists(unit: Unit) -> None:
+    runs = [line for name in ("ExecStartPre", "ExecStart") for line in unit.all("Service", name)]
+    assert len(runs) == 2
+    for line in runs:
+        program, verb = line.lstrip("-+").split()
+        assert program == PROGRAM
+        assert verb in COMMANDS
+
+
+def test_the_agent_is_no_root_and_has_two_capabilities() -> None:
+    assert AGENT.one("Service", "User") == AGENT.one("Service", "Group") == USER
+    assert AGENT.words("Service", "CapabilityBoundingSet") == CAPABILITIES
+    assert AGENT.words("Service", "AmbientCapabilities") == CAPABILITIES
+    assert AGENT.one("Service", "NoNewPrivileges") == "yes"
+    made = [line.split()[:2] for line in (FOLDER / "hostward.sysusers").read_text().splitlines() if not line.startswith("#")]
+    assert made == [["u", USER]]
+
+
+def test_the_agent_keeps_its_state_where_it_looks_for_it() -> None:
+    assert f"/var/lib/{AGENT.one('Service', 'StateDirectory')}" == BUILT_IN.state_dir
+
+
+def test_the_agent_is_always_started_again() -> None:
+    assert AGENT.one("Service", "Restart") == "always"
+    assert AGENT.one("Unit", "StartLimitIntervalSec") == "0"
+    assert not [name for unit in (AGENT,) for name in ("ExecStop", "ExecStopPost") if unit.all("Service", name)]
+
+
+@needs_systemd
+def test_systemd_finds_nothing_wrong_with_them(tmp_path: Path) -> None:
+    # The program is not installed here: any other that exists stands for it.
+    copies = [str(unit.copied(tmp_path, sys.executable)) for unit in (AGENT,)]
+    done = subprocess.run(["systemd-analyze", "verify", *copies], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@needs_systemd
+def test_the_agent_is_exposed_little() -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(FOLDER / AGENT.name)],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found, done.stdout
+    assert float(found[1]) <= 2.0
