@@ -3,7 +3,7 @@
     feed thread ──▶ mailbox ◀── links thread          metrics and health: a thread each
                        │
                  engine thread ──▶ kernel              log writer: a thread of its own
-                       │
+                       │                               self-test: a thread at the start, which waits for a child
                  flows thread ──▶ conntrack
                        │
                  main thread: waits for SIGTERM, SIGINT, or a thread that died of a bug
@@ -18,7 +18,6 @@ import dataclasses
 import gc
 import os
 import signal
-import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -27,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import hostward
-from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.links import LinkWatcher
 from hostward.dataplane.linux import LinuxKernel
 from hostward.dataplane.needs import at_start, families
@@ -40,6 +38,7 @@ from hostward.engine.intake import Intake
 from hostward.engine.loop import Loop, settings_at_start
 from hostward.engine.mailbox import Mailbox
 from hostward.engine.memory import Memory
+from hostward.engine.proof import Proof
 from hostward.engine.telling import Teller
 from hostward.model.setting_sources import Resolved, resolve
 from hostward.model.settings import Settings
@@ -114,9 +113,11 @@ def run(sources: Sources, tested: SelfTest) -> int:
 def _spare_memory() -> None:
     """Large blocks go back to the system when they are freed, whatever came before them; threads share few heaps.
 
-    And garbage is looked for rarely: values don't point at each other in circles, and starting makes a million of them.
+    And garbage is looked for rarely, and not at all while starting: values don't point at each other in circles, and
+    starting makes a million of them.
     """
     gc.set_threshold(50_000, 20, 50)
+    gc.disable()
     with suppress(OSError, AttributeError):  # a C library without it does as it does
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 256 << 10)
@@ -131,20 +132,10 @@ def _settle_memory() -> None:
 
 
 def _trim() -> None:
-    """Gives freed memory back to the system."""
+    """Gives freed memory back to the system, now and then; garbage is looked for from the first time on."""
+    gc.enable()
     with suppress(OSError, AttributeError):  # a C library without it keeps what it has
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _enforce(loop: Loop, threads: Threads, tested: SelfTest, stop: threading.Event) -> None:
-    """The engine thread."""
-    try:
-        tested.result()
-    except KernelError as error:
-        threads.failed = True
-        log.error("the agent can't enforce", what=str(error), do=error.do)
-        return
-    loop.run(stop)
 
 
 def _cannot_start(error: Exception, do: str) -> int:
@@ -197,7 +188,10 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     )
     health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
     teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
-    loop = Loop(kernel, mailbox, intake, teller, settings_of=told, peers=feed.peers, flows=flows, settled=_settle_memory)
+    loop = Loop(
+        kernel, mailbox, intake, teller,
+        settings_of=told, peers=feed.peers, flows=flows, ready=Proof(tested, threads).start(), settled=_settle_memory,
+    )  # fmt: skip # what it goes by, then whom it asks
     servers = [server for server in (health_server(settings, health), metrics_server(settings, metrics)) if server is not None]
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -208,7 +202,7 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     threads.start("links", lambda stop: links.run(mailbox.links, stop))
     threads.start("feed", lambda stop: feed.run(mailbox, stop))
     threads.start("flows", flows.run)
-    threads.start("engine", lambda stop: _enforce(loop, threads, tested, stop))
+    threads.start("engine", loop.run)
     if kernel.families() == (4,):
         log.warning("this kernel speaks no IPv6: only IPv4 is guarded")
     if other := foreign_backend_in_use():

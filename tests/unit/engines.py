@@ -72,6 +72,7 @@ class Agent:
     kernel: FakeKernel
     guid: str = ""
     conntrack: FakeConntrack = field(default_factory=FakeConntrack)
+    ready: Callable[[], bool] = lambda: True
 
     def __post_init__(self) -> None:
         self.mailbox = Mailbox()
@@ -90,6 +91,7 @@ class Agent:
             settings_of=self.settings,
             peers=lambda: (("10.0.0.250", 4001),),
             flows=self.flows,
+            ready=self.ready,
         )
         self.revision = 10
         self.objects: dict[str, Stored] = {}

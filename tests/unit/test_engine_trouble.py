@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from hostward.model.links import Link
 from hostward.render.evaluate import Packet, evaluate
 from hostward.render.marks import Marks
 from hostward.render.ruleset import ACCEPT, FAMILIES, TABLES, InSet, Rule, Ruleset, TableId
-from tests.unit.engines import CLOSED, FILTER, LINKS, Agent, policy, until
+from tests.unit.engines import CLOSED, FILTER, HEP, LINKS, READY, Agent, policy, until
 
 
 @pytest.fixture
@@ -190,6 +191,22 @@ def test_interfaces_that_came_while_the_store_was_in_doubt_are_guarded_then(agen
     time.sleep(0.2)
     agent.snapshot(objects)
     assert is_closed(agent, 4, "eth1")
+
+
+def test_a_kernel_that_may_not_be_touched_is_not(tmp_path: Path, kernel: FakeKernel) -> None:
+    asked = threading.Event()
+
+    def ready() -> bool:
+        asked.set()
+        return False
+
+    agent = Agent(tmp_path, kernel, ready=ready)
+    try:
+        agent.snapshot_without_waiting({"clusterinformations/default": READY, "hostendpoints/w1-eth0": HEP})
+        assert asked.wait(10)
+        assert not kernel.read_table(FILTER).chains
+    finally:
+        agent.end()
 
 
 def test_settings_that_need_a_restart_have_effect_after_it(agent: Agent, tmp_path: Path, kernel: FakeKernel) -> None:

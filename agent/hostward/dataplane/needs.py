@@ -95,9 +95,7 @@ def lock_file(path: Path) -> Finding:
             return ok(check, f"{path} can be opened")
         why = f"{path} is a directory: a container runtime makes one where the host had no such file"
         return fail(check, why, f"on the host: rmdir {path}; touch {path}; mount it as FileOrCreate")
-    do = (
-        f"make {path} readable for user {os.geteuid()}, or set iptablesLockFilePath to the file that the host's iptables locks"
-    )
+    do = f"make {path} readable for user {os.geteuid()}, or set iptablesLockFilePath to the file that the host's iptables locks"
     return fail(check, why, do)
 
 

@@ -61,8 +61,8 @@ class Loop:
     """One agent's engine.
 
     `settings_of` gives the effective settings for the specs of FelixConfiguration `node.<name>` and `default`; `peers` the
-    datastore's own addresses and ports; `flows` forgets the connections of workloads that are gone. `settled` is called once,
-    after the first apply.
+    datastore's own addresses and ports; `flows` forgets the connections of workloads that are gone. `ready` waits until the
+    kernel may be touched, and says whether it may; `settled` is called once, after the first apply.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Loop:
         settings_of: SettingsOf,
         peers: Peers,
         flows: FlowCleaner,
+        ready: Callable[[], bool] = lambda: True,
         settled: Callable[[], None] = lambda: None,
     ) -> None:
         self._kernel = kernel
@@ -84,6 +85,7 @@ class Loop:
         self._settings_of = settings_of
         self._peers = peers
         self._flows = flows
+        self._ready = ready
         self._settled = settled
         self._settings = settings_at_start(settings_of, intake)
         self._applier = Applier(kernel)
@@ -111,10 +113,15 @@ class Loop:
         """Rounds until `stop` is set. Only a bug ends it otherwise."""
         while not stop.is_set():
             self._round()
-            self._teller.beat(self._mailbox, self._intake, self._links or (), scope_of(self._settings))
+            self._tell()
             if self._starting and self._applier.desired is not None:
                 self._starting = False
                 self._settled()
+            if self._inspect():
+                self._tell()
+
+    def _tell(self) -> None:
+        self._teller.beat(self._mailbox, self._intake, self._links or (), scope_of(self._settings))
 
     def _round(self) -> None:
         """One batch, or one look at what became of the last."""
@@ -132,11 +139,16 @@ class Loop:
                 self._computed = 0  # for nothing: the next apply hasn't cost it
         if batch is not None and intaken is not None:  # only now: packets don't wait until it is told what changed
             self._teller.absorbed(batch, self._intake, intaken.resources, intaken.seconds)
-        if self._may_check():
-            if time.monotonic() >= self._checks.due:
-                self._check()
-            if self._counting.is_due(began):
-                self._count()
+
+    def _inspect(self) -> bool:
+        """Looks at the kernel if it is time to; whether it did."""
+        if not self._may_check():
+            return False
+        if checking := time.monotonic() >= self._checks.due:
+            self._check()
+        if counting := self._counting.is_due(time.monotonic()):
+            self._count()
+        return checking or counting
 
     def _may_write(self) -> bool:
         """Whether it is known what should be in the kernel."""
@@ -205,6 +217,8 @@ class Loop:
         """Brings the kernel there; on failure what is in it stays, and it is tried again."""
         assert self._options is not None, "settings are followed before the first apply"  # noqa: S101 # tells the type checker
         desired, rendered = self._render(self._options)
+        if not self._ready():
+            return
         before, after, flows = self._applied.workloads, self._resolved.workloads, Flows()
         if have_moved(before, after, self._unapplied.workloads):
             flows = flows_to_forget(before, after, self._flows.pending())

@@ -57,10 +57,10 @@ class SelfTest:
         raise KernelError(f"{_NAME} failed: {how}. Nothing was changed", do=LIBRARIES)
 
     def abandon(self) -> None:
-        """Ends it, when the agent won't start anyway."""
+        """Ends it, when the agent won't start anyway; another thread may be waiting for its result."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
 
 
 def main() -> None:
