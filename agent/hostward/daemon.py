@@ -6,7 +6,7 @@
                        │                               self-test: a thread at the start, which waits for a child
                  flows thread ──▶ conntrack
                        │
-                 main thread: waits for SIGTERM, SIGINT, or a thread that died of a bug
+                 main thread: waits for SIGTERM, SIGINT, or a thread that died of a bug; tells systemd
 
 Nothing is removed at the end: the rules stay in the kernel.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import faulthandler
 import gc
 import os
 import signal
@@ -48,6 +49,7 @@ from hostward.report.endpoints import health_server, metrics_server
 from hostward.report.health import HealthBoard
 from hostward.report.metrics import Metrics
 from hostward.report.status import StatusFile
+from hostward.report.supervisor import Supervisor
 from hostward.report.threads import Threads
 
 log = logs.get_logger()
@@ -99,6 +101,7 @@ def run(sources: Sources, tested: SelfTest) -> int:
     first = sources.resolve()
     settings = first.settings
     writer = logs.configure(settings.log_severity_screen, settings.log_format)
+    faulthandler.enable()  # a watchdog ends a process that hangs by SIGABRT: it says where
     for name in ("ETCD_PASSWORD", "CALICO_ETCD_PASSWORD"):
         secrets.hide(sources.environ.get(name, ""))
     try:
@@ -152,6 +155,17 @@ def _can_enforce(settings: Settings) -> bool:
         else:
             log.warning("something is missing", check=found.check, what=found.finding, do=found.do)
     return able
+
+
+def _watch(threads: Threads, links: LinkWatcher, health: HealthBoard, supervisor: Supervisor) -> None:
+    """The main thread, until the agent is to stop."""
+    trim_at = time.monotonic() + TRIM_SECONDS
+    while not threads.stop.wait(LOOK_SECONDS):
+        health.report(LINKS, ready=not links.failure, detail=links.failure)
+        supervisor.look()
+        if time.monotonic() >= trim_at:
+            trim_at = time.monotonic() + TRIM_SECONDS
+            _trim()
 
 
 def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
@@ -209,12 +223,9 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
         log.warning(other)
     health.register(LINKS, ready=True)
     health.report(LINKS)  # without a list of links nothing is applied, and the kernel's component isn't ready
-    trim_at = time.monotonic() + TRIM_SECONDS
-    while not threads.stop.wait(LOOK_SECONDS):
-        health.report(LINKS, ready=not links.failure, detail=links.failure)
-        if time.monotonic() >= trim_at:
-            trim_at = time.monotonic() + TRIM_SECONDS
-            _trim()
+    supervisor = Supervisor(sources.environ, health, time.monotonic)
+    _watch(threads, links, health, supervisor)
+    supervisor.stops()
     mailbox.nudge()
     threads.join()
     for server in servers:

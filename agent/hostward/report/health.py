@@ -73,6 +73,13 @@ class HealthBoard:
             bad = [c for c in judged if not (c.ready and self._is_recent(c))]
             return Health(bool(judged) and not bad, self._table())
 
+    def unready(self) -> list[str]:
+        """What keeps `readiness` from being given: each component that isn't ready, with what it says."""
+        with self._lock:
+            judged = [c for c in self._components.values() if c.reports_ready]
+            bad = [f"{c.name}: {c.detail or 'not ready yet'}" for c in judged if not (c.ready and self._is_recent(c))]
+            return bad if judged else ["starting"]
+
     def _is_recent(self, component: _Component) -> bool:
         return component.timeout is None or self._clock() - component.since <= component.timeout
 
