@@ -13,6 +13,7 @@ import pytest
 from hostward.cli.main import COMMANDS
 from hostward.cli.prepare import USER
 from hostward.model.settings import BUILT_IN
+from hostward.report.supervisor import PATIENCE_SECONDS
 from tests.lab.units import FOLDER, PROGRAM, Unit
 
 AGENT = Unit("hostward-agent.service")
@@ -52,6 +53,15 @@ def test_the_agent_is_always_started_again() -> None:
     assert AGENT.one("Service", "Restart") == "always"
     assert AGENT.one("Unit", "StartLimitIntervalSec") == "0"
     assert not [name for unit in (AGENT,) for name in ("ExecStop", "ExecStopPost") if unit.all("Service", name)]
+
+
+def test_systemd_waits_for_the_agent_and_watches_it() -> None:
+    assert AGENT.one("Service", "Type") == "notify"
+    assert float(AGENT.one("Service", "WatchdogSec")) > 0
+    assert PATIENCE_SECONDS < float(AGENT.one("Service", "TimeoutStartSec")), (
+        "else a host without etcd restarts its agent forever"
+    )
+    assert not AGENT.all("Unit", "Before"), "an agent that waits for etcd must not hold up the network"
 
 
 @needs_systemd
