@@ -18,11 +18,11 @@ import dataclasses
 import faulthandler
 import gc
 import os
-import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,13 @@ from hostward.engine.loop import Loop, settings_at_start
 from hostward.engine.mailbox import Mailbox
 from hostward.engine.memory import Memory
 from hostward.engine.proof import Proof
+from hostward.engine.restarts import Restart
 from hostward.engine.telling import Teller
 from hostward.model.setting_sources import Resolved, resolve
 from hostward.model.settings import Settings
 from hostward.report import logs, secrets
 from hostward.report.agent_lock import AgentLock, AgentRunsError
-from hostward.report.endpoints import health_server, metrics_server
+from hostward.report.endpoints import Servers
 from hostward.report.health import HealthBoard
 from hostward.report.metrics import Metrics
 from hostward.report.status import StatusFile
@@ -91,6 +92,12 @@ class SettingsTold:
             self._last = ((node, default), resolved.settings)
         return self._last[1]
 
+    @property
+    def now(self) -> Settings | None:
+        """What was given last. Any thread."""
+        last = self._last
+        return None if last is None else last[1]
+
 
 def run(sources: Sources, tested: SelfTest) -> int:
     """Runs the agent until a signal; the exit status: 0 after a signal, 1 when it can't start or a bug ended it.
@@ -134,6 +141,12 @@ def _settle_memory() -> None:
     _trim()
 
 
+def _settled(restart: Restart) -> None:
+    """After the first apply; engine thread."""
+    restart.applied()
+    _settle_memory()
+
+
 def _trim() -> None:
     """Gives freed memory back to the system, now and then; garbage is looked for from the first time on."""
     gc.enable()
@@ -157,15 +170,21 @@ def _can_enforce(settings: Settings) -> bool:
     return able
 
 
-def _watch(threads: Threads, links: LinkWatcher, health: HealthBoard, supervisor: Supervisor) -> None:
-    """The main thread, until the agent is to stop."""
+def _warn_of_kernel(kernel: LinuxKernel) -> None:
+    if kernel.families() == (4,):
+        log.warning("this kernel speaks no IPv6: only IPv4 is guarded")
+    if other := foreign_backend_in_use():
+        log.warning(other)
+
+
+def _watch(threads: Threads, look: Callable[[], bool]) -> bool:
+    """The main thread until something ends the agent; whether it is to begin anew. Looks at once, and from time to time."""
     trim_at = time.monotonic() + TRIM_SECONDS
-    while not threads.stop.wait(LOOK_SECONDS):
-        health.report(LINKS, ready=not links.failure, detail=links.failure)
-        supervisor.look()
+    while not (anew := look()) and not threads.stop.wait(LOOK_SECONDS):
         if time.monotonic() >= trim_at:
             trim_at = time.monotonic() + TRIM_SECONDS
             _trim()
+    return anew
 
 
 def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
@@ -184,9 +203,11 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     intake = Intake(memory, accepted_guid=settings.cluster_guid, always_ready=sources.datastore.startswith("dir:"))
     told = SettingsTold(sources)
     settings = settings_at_start(told, intake)
+    logs.configure(settings.log_severity_screen, settings.log_format)
     if not _can_enforce(settings):
         return 1
-    kernel = LinuxKernel(Path(settings.iptables_lock_file_path), settings.iptables_lock_timeout)
+    lock_times = settings.iptables_lock_timeout, settings.iptables_lock_probe_interval
+    kernel = LinuxKernel(Path(settings.iptables_lock_file_path), *lock_times)
     threads = Threads("a bug ends the agent; the rules stay in place")
     mailbox = Mailbox()
     links = LinkWatcher(refresh_interval=settings.interface_refresh_interval or float("inf"))
@@ -202,35 +223,40 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     )
     health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
     teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
+    servers, restart = Servers(health, metrics), Restart(settings, sources.environ)
     loop = Loop(
         kernel, mailbox, intake, teller,
-        settings_of=told, peers=feed.peers, flows=flows, ready=Proof(tested, threads).start(), settled=_settle_memory,
+        settings_of=told, peers=feed.peers, flows=flows, ready=Proof(tested, threads).start(),
+        settled=partial(_settled, restart),
     )  # fmt: skip # what it goes by, then whom it asks
-    servers = [server for server in (health_server(settings, health), metrics_server(settings, metrics)) if server is not None]
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: threads.stop.set())
+    threads.end_on_signals()
     log.info("agent starts", version=hostward.__version__, node=settings.node_name, datastore=sources.datastore)
-    for server in servers:
-        server.start()
     threads.start("links", lambda stop: links.run(mailbox.links, stop))
     threads.start("feed", lambda stop: feed.run(mailbox, stop))
     threads.start("flows", flows.run)
     threads.start("engine", loop.run)
-    if kernel.families() == (4,):
-        log.warning("this kernel speaks no IPv6: only IPv4 is guarded")
-    if other := foreign_backend_in_use():
-        log.warning(other)
+    _warn_of_kernel(kernel)
     health.register(LINKS, ready=True)
-    health.report(LINKS)  # without a list of links nothing is applied, and the kernel's component isn't ready
     supervisor = Supervisor(sources.environ, health, time.monotonic)
-    _watch(threads, links, health, supervisor)
-    supervisor.stops()
+
+    def look() -> bool:
+        """Follows what others can't; whether it is time to begin anew."""
+        health.report(LINKS, ready=not links.failure, detail=links.failure)
+        servers.follow(told.now or settings)
+        supervisor.look()
+        return restart.is_due(told.now or settings)
+
+    anew = _watch(threads, look)
+    if not anew:
+        supervisor.stops()
+    threads.stop.set()
     mailbox.nudge()
     threads.join()
-    for server in servers:
-        server.stop()
+    servers.stop()
     memory.close()
     log.info("agent stops, the rules stay in place")
     lock.release()
+    if anew and not threads.signalled:
+        restart.begin_anew()
+        return 1
     return 1 if threads.failed else 0

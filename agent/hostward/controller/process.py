@@ -12,7 +12,6 @@ Nothing is removed at the end: what stands in etcd stays in force. The lease is 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import time
 import uuid
@@ -108,8 +107,7 @@ def _run(options: Options) -> int:
     ]
 
     threads = Threads("a bug ends the controller; what stands in etcd stays in force")
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: threads.stop.set())
+    threads.end_on_signals()
     log.info("controller starts", version=hostward.__version__, server=client.server, controllers=",".join(options.controllers))
     for server in servers:
         server.start()

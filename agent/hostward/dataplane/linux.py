@@ -12,15 +12,16 @@ from pathlib import Path
 from hostward.dataplane.ipsets import IPSets
 from hostward.dataplane.kernel import ActualSet, ActualTable, Effort, Step, TableEdit
 from hostward.dataplane.needs import families
+from hostward.dataplane.xtables.lock import POLL_SECONDS
 from hostward.dataplane.xtables.tables import XTables
 from hostward.render.ruleset import Family, Rule, TableId
 
 
 class LinuxKernel:
-    """Implements `kernel.Kernel`. `lock_path` is the xtables lock, `lock_timeout` the seconds to wait for it."""
+    """Implements `kernel.Kernel`. `lock_path` is the xtables lock, the others are seconds: to wait for it, between looks."""
 
-    def __init__(self, lock_path: Path, lock_timeout: float) -> None:
-        self._tables = XTables(lock_path, lock_timeout)
+    def __init__(self, lock_path: Path, lock_timeout: float, lock_poll: float = POLL_SECONDS) -> None:
+        self._tables = XTables(lock_path, lock_timeout, lock_poll)
         self._sets = IPSets()
         self._left: dict[TableId, bytes] = {}
 

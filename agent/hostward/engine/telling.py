@@ -15,6 +15,7 @@ from hostward.engine.applier import Outcome
 from hostward.engine.cut_off import CutOff
 from hostward.engine.intake import Intake
 from hostward.engine.mailbox import Batch, Mailbox
+from hostward.engine.restarts import AT_START
 from hostward.engine.work import Work
 from hostward.model import keys
 from hostward.model.keys import ResourceKey
@@ -33,11 +34,6 @@ from hostward.report.status import Status, StatusFile, interface_status, shown_n
 log = get_logger()
 ENGINE, DATASTORE, KERNEL = "Engine", "Datastore", "Kernel"
 LIVE_SETTINGS = frozenset({"log_severity_screen", "log_format"})
-RESTART_SETTINGS = frozenset(
-    name
-    for name in Settings.__dataclass_fields__
-    if name.startswith(("health_", "prometheus_", "felix_metrics", "iptables_lock", "interface_refresh", "dataplane_watchdog"))
-)
 MOST_NAMES = 20
 LOOK_INTERVAL = 0.5  # seconds between two looks at which workload interfaces are cut off, while neither kind changes
 Count = Callable[[TableId], Mapping[str, tuple[tuple[int, int], ...]]]
@@ -136,7 +132,7 @@ class Teller:
         changed = set(differences(before, now))
         if changed & LIVE_SETTINGS:
             configure(now.log_severity_screen, now.log_format)
-        log.info("settings changed", settings=sorted(changed), take_effect_at_restart=sorted(changed & RESTART_SETTINGS))
+        log.info("settings changed", settings=sorted(changed), begins_anew_for=sorted(changed & AT_START))
 
     # --- the kernel ----------------------------------------------------------------------------------------------------
     def applied(self, revision: int, seconds: float, outcome: Outcome, work: Work) -> None:

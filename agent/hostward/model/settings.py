@@ -88,12 +88,16 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting. `local`: not from the datastore. `felix`: further names under FELIX_, whose unit is in their ending."""
+    """One setting. `local`: not from the datastore. `felix`: further names under FELIX_, whose unit is in their ending.
+
+    `at_start`: a process takes it only at its start; when the datastore changes it, the agent begins anew.
+    """
 
     name: str
     type: ValueType
     meaning: str
     local: bool = False
+    at_start: bool = False
     felix: tuple[str, ...] = ()
 
     @property
@@ -154,6 +158,7 @@ _ALL: Final = (
         "interfaceRefreshInterval",
         duration(1, zero=True),
         "How often all interfaces are listed again, besides following their changes; 0 for never.",
+        at_start=True,
     ),
     Setting("ipv6Support", BOOL, "Whether IPv6 is guarded too. Without it IPv6 traffic is not touched."),
     Setting("markMask", MASK, "The bits of the packet mark that are Hostward's. Felix's `iptablesMarkMask` is ignored."),
@@ -199,12 +204,14 @@ _ALL: Final = (
         duration(0.1, 3600, no_zero=_NO_LOCK),
         "How long one attempt waits for the lock before it is reported and tried again.",
         felix=("IPTABLESLOCKTIMEOUTSECS",),
+        at_start=True,
     ),
     Setting(
         "iptablesLockProbeInterval",
         duration(0.001, 60),
         "How often the lock is tried while waiting.",
         felix=("IPTABLESLOCKPROBEINTERVALMILLIS",),
+        at_start=True,
     ),
     Setting(
         "logPrefix",
@@ -223,8 +230,13 @@ _ALL: Final = (
     Setting("healthEnabled", BOOL, "Whether `/liveness` and `/readiness` are served."),
     Setting("healthHost", _HOST, "Address that they are served on."),
     Setting("healthPort", _PORT, "Port that they are served on."),
-    Setting("healthTimeoutOverrides", TIMEOUTS, "Other timeouts for health components."),
-    Setting("dataplaneWatchdogTimeout", duration(20), "How long the engine may take for one round before it isn't live."),
+    Setting("healthTimeoutOverrides", TIMEOUTS, "Other timeouts for health components.", at_start=True),
+    Setting(
+        "dataplaneWatchdogTimeout",
+        duration(20),
+        "How long the engine may take for one round before it isn't live.",
+        at_start=True,
+    ),
     Setting("prometheusMetricsEnabled", BOOL, "Whether `/metrics` is served."),
     Setting("prometheusMetricsHost", _HOST, "Address that it is served on; `0.0.0.0` or `::` for every address."),
     Setting("prometheusMetricsPort", _PORT, "Port that it is served on."),
@@ -236,8 +248,13 @@ _ALL: Final = (
         choice("NoClientCert", "VerifyClientCertIfGiven", "RequireAndVerifyClientCert", aliases=_CLIENT_AUTH),
         "Whether clients of `/metrics` need a certificate, once `prometheusMetricsCAFile` is set.",
     ),
-    Setting("prometheusProcessMetricsEnabled", BOOL, "Whether the agent's own CPU, memory and files are among the metrics."),
-    Setting("felixMetricsEnabled", BOOL, "Whether Felix's metric names are served beside our own."),
+    Setting(
+        "prometheusProcessMetricsEnabled",
+        BOOL,
+        "Whether the agent's own CPU, memory and files are among the metrics.",
+        at_start=True,
+    ),
+    Setting("felixMetricsEnabled", BOOL, "Whether Felix's metric names are served beside our own.", at_start=True),
 )
 SETTINGS: Final[Mapping[str, Setting]] = MappingProxyType({setting.name: setting for setting in _ALL})
 

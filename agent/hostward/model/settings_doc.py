@@ -25,6 +25,11 @@ with it; in the datastore it is reported and the next source is used. Names that
 Lists are comma separated, or lists in TOML and JSON; `none` is an empty one. Durations are `90s`, `1m30s`, `500ms`, or plain
 seconds. Words are taken in any case. Settings marked *local* can't come from the datastore.
 
+What changes in a FelixConfiguration takes effect at once, while the agent runs. For the few settings marked *begins anew* the
+agent replaces itself by a new process, as soon as the change has stood for a moment: with the same process id, so that neither
+systemd nor Kubernetes notices, with every rule in place, and at most once in ten seconds. A changed environment or file takes
+effect when somebody restarts the agent.
+
 The connection to the datastore is no setting: see `HOSTWARD_DATASTORE` and the `ETCD_` variables.
 
 | name | default | values | meaning |
@@ -43,6 +48,6 @@ def markdown() -> str:
     for name, setting in SETTINGS.items():
         default = show(BUILT_IN, name)
         shown = _DEFAULTS.get(name) or (f"`{default.replace(',', ', ')}`" if default else "none")
-        local = " *Local.*" if setting.local else ""
-        rows.append(f"| `{name}` | {_cell(shown)} | {_cell(setting.type.form)} | {_cell(setting.meaning)}{local} |\n")
+        mark = " *Local.*" if setting.local else " *Begins anew.*" if setting.at_start else ""
+        rows.append(f"| `{name}` | {_cell(shown)} | {_cell(setting.type.form)} | {_cell(setting.meaning)}{mark} |\n")
     return _HEAD + "".join(rows)

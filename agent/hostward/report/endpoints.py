@@ -1,9 +1,9 @@
-"""What the two servers answer: `/liveness` and `/readiness`, and `/metrics`. Made from settings by the composition root."""
+"""What the two servers answer: `/liveness` and `/readiness`, and `/metrics`; and how they follow settings."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -64,3 +64,35 @@ def metrics_server(settings: Settings, metrics: Metrics) -> Server | None:
     tls = TlsFiles(*files, client_auth=settings.prometheus_metrics_client_auth) if any(files) else None
     routes = {"/metrics": metrics_route(metrics.text)}
     return Server("metrics", settings.prometheus_metrics_host, settings.prometheus_metrics_port, routes, tls=tls)
+
+
+class Servers:
+    """Both servers, as settings want them; main thread only. One whose settings change is stopped and made anew."""
+
+    def __init__(self, health: HealthBoard, metrics: Metrics) -> None:
+        self._makers: Mapping[str, Callable[[Settings], Server | None]] = {
+            "health_": lambda settings: health_server(settings, health),
+            "prometheus_metrics_": lambda settings: metrics_server(settings, metrics),
+        }
+        self._wanted: dict[str, tuple[object, ...]] = {}
+        self._running: dict[str, Server] = {}
+
+    def follow(self, settings: Settings) -> None:
+        """Makes them as the settings say; never raises."""
+        for prefix, make in self._makers.items():
+            wanted = tuple(getattr(settings, name) for name in Settings.__dataclass_fields__ if name.startswith(prefix))
+            if wanted != self._wanted.get(prefix):
+                self._wanted[prefix] = wanted
+                self._end(prefix)
+                if (server := make(settings)) is not None:
+                    self._running[prefix] = server
+                    server.start()
+
+    def _end(self, prefix: str) -> None:
+        if (server := self._running.pop(prefix, None)) is not None:
+            server.stop()
+
+    def stop(self) -> None:
+        """Ends them."""
+        for prefix in self._makers:
+            self._end(prefix)

@@ -142,6 +142,11 @@ def _is_terminal(fd: int) -> bool:
         return False
 
 
+def flush() -> None:
+    """Waits a moment until what was logged is written."""
+    _pipe.writer.flush()
+
+
 def counts() -> LogCounts:
     """What was lost on the way since the process started."""
     return LogCounts(_pipe.writer.dropped, _pipe.writer.failed, _pipe.fold.folded)

@@ -5,6 +5,7 @@ Made and joined by the main thread.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -21,8 +22,19 @@ class Threads:
     def __init__(self, bug: str) -> None:
         self.stop = threading.Event()
         self.failed = False
+        self.signalled = False
         self._bug = bug
         self._threads: list[threading.Thread] = []
+
+    def end_on_signals(self) -> None:
+        """From now on SIGTERM and SIGINT end them all, in order."""
+
+        def end(*_: object) -> None:
+            self.signalled = True
+            self.stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, end)
 
     def start(self, name: str, work: Callable[[threading.Event], None]) -> None:
         """Runs `work(stop)` in a thread of its own."""

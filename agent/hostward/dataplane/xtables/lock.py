@@ -26,11 +26,12 @@ _ADVICE: Final = (
 
 
 class XtablesLock:
-    """Held in a `with lock.held():`. `timeout` in seconds is how long to wait for others."""
+    """Held in a `with lock.held():`. `timeout` is how long to wait for others, `poll` how often to look meanwhile; seconds."""
 
-    def __init__(self, path: Path = DEFAULT_PATH, timeout: float = 10.0) -> None:
+    def __init__(self, path: Path = DEFAULT_PATH, timeout: float = 10.0, poll: float = POLL_SECONDS) -> None:
         self.path = path
         self._timeout = timeout
+        self._poll = poll
         self._depth = 0
 
     @contextmanager
@@ -70,7 +71,7 @@ class XtablesLock:
                         "nothing was written, it will be tried again",
                         retry=True,
                     ) from busy
-                time.sleep(POLL_SECONDS)
+                time.sleep(self._poll)
             except OSError as error:
                 raise KernelError(f"cannot lock {self.path}: {error.strerror}") from error
             else:

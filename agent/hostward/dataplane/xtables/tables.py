@@ -21,7 +21,7 @@ from hostward.dataplane.xtables.delta import EncodedEdit
 from hostward.dataplane.xtables.encode import EncodeError, Encoder, check_chain_name
 from hostward.dataplane.xtables.known import Known
 from hostward.dataplane.xtables.layout import LAYOUTS, LayoutError, is_ours
-from hostward.dataplane.xtables.lock import DEFAULT_PATH, XtablesLock
+from hostward.dataplane.xtables.lock import DEFAULT_PATH, POLL_SECONDS, XtablesLock
 from hostward.dataplane.xtables.snapshot import Snapshot
 from hostward.dataplane.xtables.sockopt import SetSocket, TableInfo, TableSocket
 from hostward.render.ruleset import FAMILIES, Chain, Family, Rule, TableId, is_own_chain
@@ -49,8 +49,8 @@ class _Seen:
 class XTables:
     """The part of `kernel.Kernel` that is about tables. Every call may raise KernelError."""
 
-    def __init__(self, lock_path: Path = DEFAULT_PATH, lock_timeout: float = 10.0) -> None:
-        self._lock = XtablesLock(lock_path, lock_timeout)
+    def __init__(self, lock_path: Path = DEFAULT_PATH, lock_timeout: float = 10.0, lock_poll: float = POLL_SECONDS) -> None:
+        self._lock = XtablesLock(lock_path, lock_timeout, lock_poll)
         self._encoders: dict[Family, Encoder] = {family: Encoder(family) for family in FAMILIES}
         self._known: dict[TableId, Known] = {}
         self._seen: dict[TableId, _Seen] = {}
