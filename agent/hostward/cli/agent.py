@@ -6,10 +6,15 @@ import os
 import socket
 import sys
 import tomllib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
+
+from hostward.datastore.connection import open_agents_store
+from hostward.datastore.store import NotFoundError, StoreError
+from hostward.model.keys import ResourceKey
 
 FILE = Path("/etc/hostward/agent.toml")
 
@@ -65,8 +70,14 @@ def cannot_load(error: Exception) -> int:
 
 
 def show(sources: Any) -> int:  # a daemon.Sources, whose module is imported late
-    """Prints settings known without the datastore, and what is wrong with them; 1 if anything stops the agent."""
-    resolved = sources.resolve()
+    """Prints every setting's effective value and source, and what is wrong with them; 1 if anything stops the agent."""
+    node = sources.resolve().settings.node_name
+    try:
+        stored = stored_specs(sources.datastore, f"node.{node}", "default")
+    except StoreError as unread:
+        stored = (None, None)
+        click.echo(f"Notice: these are without what the datastore says, which can't be read: {unread}", err=True)
+    resolved = sources.resolve(*stored)
     width = max(len(name) for name in resolved.sources)
     for name, sourced in resolved.sources.items():
         click.echo(f"{name:<{width}}  {sourced.value or '-'}  ({sourced.source})")
@@ -75,3 +86,16 @@ def show(sources: Any) -> int:  # a daemon.Sources, whose module is imported lat
     for error in resolved.errors:
         click.echo(f"Error: {error}", err=True)
     return 1 if resolved.errors else 0
+
+
+def stored_specs(datastore: str, *names: str) -> tuple[dict[str, Any] | None, ...]:
+    """The `spec` of each of these FelixConfigurations, None for one that isn't there. StoreError."""
+    found: list[dict[str, Any] | None] = []
+    with closing(open_agents_store(datastore, os.environ)) as store:
+        for name in names:
+            try:
+                spec = store.get(ResourceKey("FelixConfiguration", "", name)).document.get("spec")
+            except NotFoundError:
+                spec = None
+            found.append(spec if isinstance(spec, dict) else None)
+    return tuple(found)

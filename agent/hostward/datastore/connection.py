@@ -229,6 +229,17 @@ def open_store(
     return EtcdStore(connection)
 
 
+def open_agents_store(datastore_url: str, environ: Mapping[str, str]) -> Store:
+    """The store as an agent with this environment reaches it, which knows no calicoctl.cfg. SettingsError."""
+    if path := _directory(datastore_url):
+        from hostward.datastore.directory.store import DirStore  # noqa: PLC0415 # as in open_feed
+
+        return DirStore(path)
+    from hostward.datastore.etcd.store import EtcdStore  # noqa: PLC0415 # as in open_feed
+
+    return EtcdStore(from_environment(environ))
+
+
 def _configured(path: Path, explicit: bool) -> Connection | None:
     from hostward.datastore.config_file import from_config_file  # noqa: PLC0415 # it builds on this module
 
