@@ -184,6 +184,7 @@ def _watch(threads: Threads, look: Callable[[], bool]) -> bool:
         if time.monotonic() >= trim_at:
             trim_at = time.monotonic() + TRIM_SECONDS
             _trim()
+    threads.stop.set()
     return anew
 
 
@@ -206,8 +207,9 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     logs.configure(settings.log_severity_screen, settings.log_format)
     if not _can_enforce(settings):
         return 1
-    lock_times = settings.iptables_lock_timeout, settings.iptables_lock_probe_interval
-    kernel = LinuxKernel(Path(settings.iptables_lock_file_path), *lock_times)
+    kernel = LinuxKernel(
+        Path(settings.iptables_lock_file_path), settings.iptables_lock_timeout, settings.iptables_lock_probe_interval
+    )
     threads = Threads("a bug ends the agent; the rules stay in place")
     mailbox = Mailbox()
     links = LinkWatcher(refresh_interval=settings.interface_refresh_interval or float("inf"))
@@ -249,7 +251,6 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     anew = _watch(threads, look)
     if not anew:
         supervisor.stops()
-    threads.stop.set()
     mailbox.nudge()
     threads.join()
     servers.stop()
@@ -258,5 +259,4 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     lock.release()
     if anew and not threads.signalled:
         restart.begin_anew()
-        return 1
-    return 1 if threads.failed else 0
+    return 1 if threads.failed or restart.failed else 0

@@ -29,6 +29,7 @@ class Restart:
     """Compares what settings are with what this process took; `environ` is its environment."""
 
     def __init__(self, taken: Settings, environ: Mapping[str, str], clock: Callable[[], float] = time.monotonic) -> None:
+        self.failed = False
         self._taken = taken
         self._done_for = environ.get(DONE_FOR, "")
         self._clock = clock
@@ -69,6 +70,7 @@ class Restart:
         try:
             os.execve(sys.executable, sys.orig_argv, environ)  # noqa: S606 # ourselves, as we were started
         except OSError as error:
+            self.failed = True
             log.error("the agent can't begin anew, it ends", error=str(error))
 
 
