@@ -10,6 +10,7 @@ import pytest
 
 from hostward.dataplane.fake import FakeKernel
 from hostward.dataplane.kernel import KernelError, Step, TableEdit
+from hostward.render.ruleset import TableId
 from tests.unit.engines import CLOSED, Agent, policy, until
 from tests.unit.test_engine_trouble import send
 
@@ -77,3 +78,24 @@ def test_what_comes_while_one_is_written_waits_for_that_one_alone(agent: Agent, 
     kernel.go.set()
     until(lambda: agent.lets_in(2001))
     assert len(kernel.edits) <= 4
+
+
+def test_what_comes_during_a_look_for_tampering_waits_for_one_table_alone(agent: Agent, kernel: SlowKernel) -> None:
+    """A look compares six tables; the change comes while the second is compared."""
+    done: list[str] = []
+    compare = kernel.changed
+
+    def changed(table: TableId) -> bool:
+        done.append("compared")
+        if len(done) == 2:
+            send(agent, "globalnetworkpolicies/p0", policy(port=2000))
+        return compare(table)
+
+    def refuse(step: Step) -> None:
+        done.append("written")
+
+    kernel.refuse = refuse
+    kernel.changed = changed  # type: ignore[method-assign] # notes what is compared when
+    until(lambda: agent.lets_in(2000))
+    until(lambda: done.count("compared") > 6)
+    assert done[:4] == ["compared", "compared", "written", "written"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hostward.dataplane.kernel import (
@@ -81,7 +81,7 @@ class Applier:
 
         A lock that somebody keeps is no lost race: it was waited for already, and is the caller's to report. `focus` names
         what may differ from what was last brought without an error; only that is looked at, as far as nobody is known to
-        have interfered. What others change is looked for by `drifted`, not here.
+        have interfered. What others change is looked for by `looks`, not here.
         """
         return self._bring(dict.fromkeys(self._kernel.families(), (desired, marks)), focus)
 
@@ -232,18 +232,29 @@ class Applier:
             for name, chain in edit.chains.items():
                 usage.replace(name, table.chains.get(name), chain)
 
-    def drifted(self) -> bool:
-        """Whether a table or a set no longer is as it was left; cheap: whole tables by their bytes, sets by their counts."""
+    def looks(self) -> Iterator[bool]:
+        """Whether something is no longer as it was left, piece by piece: the sets by their counts, each table by its bytes.
+
+        Between two pieces anything may be brought. After a True there is nothing more to look at: `repair` does.
+        """
+        # Sets first and always: a repair of tables that relies on sets which have gone is refused, and the loss isn't counted.
+        yield self._sets_drifted()
+        for table in [TableId(family, name) for family in self._there for name in TABLES]:
+            yield self._table_drifted(table)
+
+    def _sets_drifted(self) -> bool:
         if self._sets is None or not self._tables:
             return True
-        # Sets first and always: a repair of tables that relies on sets which have gone is refused, and the loss isn't counted.
         headers = self._kernel.read_sets(members=False)
         if {name: found.count for name, found in headers.items()} != {name: left.count for name, left in self._sets.items()}:
             self._sets = None
             return True
-        tables = [TableId(family, name) for family in self._there for name in TABLES]
-        self._suspect.update(table for table in tables if self._kernel.changed(table))
-        return not self._suspect.isdisjoint(tables)
+        return False
+
+    def _table_drifted(self, table: TableId) -> bool:
+        if table not in self._suspect and self._kernel.changed(table):
+            self._suspect.add(table)
+        return table in self._suspect
 
     def distrust_tables(self) -> None:
         """Makes the next apply read every table, also where nothing seems to have changed since."""

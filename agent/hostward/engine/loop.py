@@ -15,9 +15,10 @@ from hostward.calc.flows import Flows, flows_to_forget, have_moved
 from hostward.dataplane.kernel import Kernel, KernelError, SetStep
 from hostward.engine.applier import Applier, Outcome
 from hostward.engine.flows import FlowCleaner
+from hostward.engine.inspector import Inspector
 from hostward.engine.intake import Intake
 from hostward.engine.mailbox import Batch, Mailbox
-from hostward.engine.schedule import COUNT_INTERVAL, TICK, Checks, Every, Retry
+from hostward.engine.schedule import TICK, Retry
 from hostward.engine.telling import Teller
 from hostward.engine.work import Work
 from hostward.model.keys import ResourceKey
@@ -89,6 +90,7 @@ class Loop:
         self._settled = settled
         self._settings = settings_at_start(settings_of, intake)
         self._applier = Applier(kernel)
+        self._inspector = Inspector(kernel, self._applier, teller, self._settings)
         self._engine = Engine(scope_of(self._settings))
         self._resolved = Resolved()
         self._applied = Resolved()  # what the chains were last made from; empty at first: connections outlive the agent
@@ -104,10 +106,6 @@ class Loop:
         self._starting = True
         self._behind = False  # the kernel doesn't hold `_resolved` yet: the store was in doubt, or the kernel refused
         self._retry = Retry()
-        self._checks = Checks(self._settings.drift_check_interval)
-        self._whole_sets = Every(self._settings.ipsets_refresh_interval)
-        self._whole_tables = Every(self._settings.iptables_refresh_interval)
-        self._counting = Every(COUNT_INTERVAL)
 
     def run(self, stop: threading.Event) -> None:
         """Rounds until `stop` is set. Only a bug ends it otherwise."""
@@ -117,7 +115,7 @@ class Loop:
             if self._starting and self._applier.desired is not None:
                 self._starting = False
                 self._settled()
-            if self._inspect():
+            if self._may_check() and self._inspector.look(self._mailbox.has_something):
                 self._tell()
 
     def _tell(self) -> None:
@@ -140,16 +138,6 @@ class Loop:
         if batch is not None and intaken is not None:  # only now: packets don't wait until it is told what changed
             self._teller.absorbed(batch, self._intake, intaken.resources, intaken.seconds)
 
-    def _inspect(self) -> bool:
-        """Looks at the kernel if it is time to; whether it did."""
-        if not self._may_check():
-            return False
-        if checking := time.monotonic() >= self._checks.due:
-            self._check()
-        if counting := self._counting.is_due(time.monotonic()):
-            self._count()
-        return checking or counting
-
     def _may_write(self) -> bool:
         """Whether it is known what should be in the kernel."""
         return self._intake.frozen is None and self._links is not None
@@ -162,7 +150,7 @@ class Loop:
         """When to go on without a batch. What may not be done isn't due, or the wait for it would take a whole core."""
         due = time.monotonic() + TICK
         if self._may_check():
-            due = min(due, self._checks.due)
+            due = min(due, self._inspector.due)
         if self._may_write():
             due = min(due, self._retry.due)
         return due
@@ -189,12 +177,10 @@ class Loop:
 
     def _follow_settings(self) -> bool:
         """Follows FelixConfiguration and the datastore's own addresses; whether the rules differ by it."""
-        before, now = self._settings, time.monotonic()
+        before = self._settings
         node = self._intake.configuration(f"node.{before.node_name}")
         self._settings = self._settings_of(node, self._intake.configuration("default"))
-        self._checks.follow(self._settings.drift_check_interval, now)
-        self._whole_sets.follow(self._settings.ipsets_refresh_interval, now)
-        self._whole_tables.follow(self._settings.iptables_refresh_interval, now)
+        self._inspector.follow(self._settings)
         rescoped = scope_of(before) != scope_of(self._settings)
         if rescoped:
             self._engine = Engine(scope_of(self._settings))
@@ -275,29 +261,3 @@ class Loop:
             self._focus = None if self._focus is None else self._focus | focus
         self._unrendered = Changed()
         return desired, self._renderer.rendered
-
-    def _check(self) -> None:
-        """Looks for what others changed, and puts it back; also while the store is in doubt, or the kernel refuses a change."""
-        began, cpu = time.monotonic(), time.thread_time()
-        if self._whole_tables.is_due(began):
-            self._applier.distrust_tables()
-        if self._whole_sets.is_due(began):
-            self._applier.distrust_sets()
-        try:
-            if self._applier.drifted():
-                outcome = self._applier.repair()
-                self._teller.repaired(outcome, time.monotonic() - began)
-        except KernelError as error:
-            self._checks.failed(time.monotonic())
-            self._teller.unchecked(error, time.monotonic() - began)
-            return
-        self._checks.done(time.monotonic(), time.thread_time() - cpu)
-        self._teller.checked(time.monotonic() - began, self._checks.current)
-
-    def _count(self) -> None:
-        """Reads the packet counters."""
-        assert self._applier.desired is not None, "nothing is counted before the first apply"  # noqa: S101 # tells the type checker
-        try:
-            self._teller.count(self._applier.desired, self._kernel.counters)
-        except KernelError as error:
-            self._teller.uncounted(error)

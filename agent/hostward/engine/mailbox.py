@@ -88,6 +88,11 @@ class Mailbox:
             self._nudged = True
             self._condition.notify()
 
+    def has_something(self) -> bool:
+        """Whether `take` would answer at once with a batch."""
+        with self._condition:
+            return self._pending()
+
     def take(self, timeout: float) -> Batch | None:
         """All that is pending, as soon as there is any; None after `timeout` seconds or a nudge without any."""
         with self._condition:

@@ -114,11 +114,13 @@ class XTables:
 
     @contextmanager
     def _packing(self, table: TableId) -> Iterator[None]:
-        """Afterwards the table's bytes are packed until the next look."""
+        """Afterwards the table's bytes are packed until the next look, but where it is being written to again and again."""
+        before = self._seen.get(table)
+        busy = before is not None and bool(before.written)
         try:
             yield
         finally:
-            if (seen := self._seen.get(table)) is not None:
+            if not busy and (seen := self._seen.get(table)) is not None:
                 seen.snapshot.pack()
 
     def _look(self, table: TableId, *, thorough: bool = False) -> _Seen:

@@ -1,0 +1,99 @@
+"""Looks at what the kernel holds: for what others changed, which is put back, and at the packet counters.
+
+A look is made a piece at a time, the sets and then table by table, so that a change waits behind one piece and not behind all.
+Engine thread only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from hostward.dataplane.kernel import Kernel, KernelError
+from hostward.engine.applier import Applier
+from hostward.engine.schedule import COUNT_INTERVAL, Checks, Every
+from hostward.engine.telling import Teller
+from hostward.model.settings import Settings
+
+
+class Inspector:
+    """One engine's looks. To be asked only once something was wholly brought into the kernel."""
+
+    def __init__(self, kernel: Kernel, applier: Applier, teller: Teller, settings: Settings) -> None:
+        self._kernel = kernel
+        self._applier = applier
+        self._teller = teller
+        self._checks = Checks(settings.drift_check_interval)
+        self._whole_sets = Every(settings.ipsets_refresh_interval)
+        self._whole_tables = Every(settings.iptables_refresh_interval)
+        self._counting = Every(COUNT_INTERVAL)
+        self._pieces: Iterator[bool] | None = None
+        self._took = self._cpu = 0.0  # by the pieces of this look so far
+
+    def follow(self, settings: Settings) -> None:
+        """Other intervals count from now."""
+        now = time.monotonic()
+        self._checks.follow(settings.drift_check_interval, now)
+        self._whole_sets.follow(settings.ipsets_refresh_interval, now)
+        self._whole_tables.follow(settings.iptables_refresh_interval, now)
+
+    @property
+    def due(self) -> float:
+        """When to look for what others changed; long ago while a look has begun."""
+        return self._checks.due if self._pieces is None else 0.0
+
+    def look(self, hurry: Callable[[], bool]) -> bool:
+        """What it is time for, until there is something else to do; whether a look is over."""
+        over = False
+        while not over and time.monotonic() >= self.due:
+            over = self._look_for_changes()
+            if hurry():
+                return over
+        if self._counting.is_due(time.monotonic()):
+            self._count()
+            over = True
+        return over
+
+    def _look_for_changes(self) -> bool:
+        """Also while the store is in doubt, or the kernel refuses a change."""
+        began, cpu = time.monotonic(), time.thread_time()
+        if self._pieces is None:
+            self._begin(began)
+        try:
+            drifted = self._next_piece()
+            if drifted:
+                self._teller.repaired(self._applier.repair(), self._took + time.monotonic() - began)
+        except KernelError as error:
+            self._pieces = None
+            self._checks.failed(time.monotonic())
+            self._teller.unchecked(error, self._took + time.monotonic() - began)
+            return True
+        self._took += time.monotonic() - began
+        self._cpu += time.thread_time() - cpu
+        if drifted is False:
+            return False
+        self._pieces = None
+        self._checks.done(time.monotonic(), self._cpu)
+        self._teller.checked(self._took, self._checks.current)
+        return True
+
+    def _begin(self, now: float) -> None:
+        if self._whole_tables.is_due(now):
+            self._applier.distrust_tables()
+        if self._whole_sets.is_due(now):
+            self._applier.distrust_sets()
+        self._pieces = self._applier.looks()
+        self._took = self._cpu = 0.0
+
+    def _next_piece(self) -> bool | None:
+        """Whether it found something; None when there is nothing more to look at."""
+        return next(self._pieces, None) if self._pieces is not None else None
+
+    def _count(self) -> None:
+        """Reads the packet counters."""
+        desired = self._applier.desired
+        assert desired is not None, "nothing is counted before the first apply"  # noqa: S101 # tells the type checker
+        try:
+            self._teller.count(desired, self._kernel.counters)
+        except KernelError as error:
+            self._teller.uncounted(error)
