@@ -6,6 +6,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$(PATH)")
 TYPED := demo tests/lab
+SCRIPTS := $(wildcard scripts/*.sh vagrant/*.sh) .ci/run
 
 .PHONY: help setup demo test conformance kube test-kube lint bench lock clean
 
@@ -44,6 +45,7 @@ lint: setup
 	$(BIN)/mypy
 	MYPYPATH=.:agent:stubs $(BIN)/mypy $(TYPED)
 	$(BIN)/lint-imports
+	shellcheck $(SCRIPTS)
 
 bench: setup
 	$(AS_ROOT) $(BIN)/python -B -m benchmarks

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-PACKAGES='iptables ipset conntrack iproute2 iputils-ping etcd-server etcd-client gcc libc6-dev python3-venv python3-dev make openssl procps'
+PACKAGES='iptables ipset conntrack iproute2 iputils-ping etcd-server etcd-client gcc libc6-dev python3-venv python3-dev make openssl procps debootstrap shellcheck'
 
 fail() {
     echo "setup: $*" >&2
@@ -80,7 +80,7 @@ make_environment() {
 if command -v dpkg-query >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1; then
     install_packages
 else
-    for tool in iptables-legacy ipset conntrack ip ping etcd etcdctl gcc openssl; do
+    for tool in iptables-legacy ipset conntrack ip ping etcd etcdctl gcc openssl debootstrap shellcheck; do
         PATH="$PATH:/usr/sbin:/sbin" command -v "$tool" >/dev/null 2>&1 || fail "$tool is missing; this machine has no apt-get, so please install it"
     done
 fi

@@ -52,6 +52,7 @@ apt() {
 }
 
 download() {
+    # shellcheck source=/dev/null
     release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
     # shellcheck disable=SC2016 # the dollars are apt's
     mirror=$(apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' |
@@ -136,7 +137,7 @@ compile
 for program in $PROGRAMS; do
     "$work/bin/$program" --version >/dev/null 2>&1 || "$work/bin/$program" version --client >/dev/null || fail "$program was built and doesn't run"
 done
-rm -rf "$cache/bin"
+rm -rf "${cache:?}/bin"
 mv "$work/bin" "$cache/bin"
 chmod -R u+w "$work" && rm -rf "$work"
 echo "$VERSION $PROGRAMS" >"$cache/built"

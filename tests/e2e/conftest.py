@@ -11,7 +11,7 @@ import pytest
 from tests.e2e import documents as d
 from tests.lab import saved
 from tests.lab.agent import WITHIN, Agent
-from tests.lab.etcd import Etcd
+from tests.lab.etcd import Etcd, Tls
 from tests.lab.probes import Listener, Probe, Prober
 from tests.lab.topology import Network
 
@@ -24,7 +24,7 @@ class Site(Network):
     WORKER = (("192.0.2.10", "2001:db8:2::10"), ("198.51.100.10", "2001:db8:3::10"))
     CLIENT = (("192.0.2.5", "2001:db8:2::5"), ("198.51.100.5", "2001:db8:3::5"))
 
-    def __init__(self, stack: ExitStack) -> None:
+    def __init__(self, stack: ExitStack, *, tls: Tls | None = None) -> None:
         super().__init__()
         stack.callback(self.close)
         self.worker = self.host("worker")
@@ -35,7 +35,7 @@ class Site(Network):
             far = [f"{self.CLIENT[number][0]}/24", f"{self.CLIENT[number][1]}/64"]
             self.link(self.worker, f"eth{number}", near, client, "eth0", far)
             self.probers.append(stack.enter_context(Prober(client)))
-        self.etcd = stack.enter_context(Etcd(self.worker))
+        self.etcd = stack.enter_context(Etcd(self.worker, tls=tls))
         self.listener = stack.enter_context(Listener(self.worker, tcp=PORTS))
         self.agent = stack.enter_context(Agent(self.worker, env=self.etcd.env, start=False))
         for _ in range(20):  # quicker than to wait until every link says that it runs

@@ -42,8 +42,10 @@ def local(name: str) -> Any:
 @click.option("--show-config", is_flag=True, help="Print each effective setting with its source, and exit.")
 def command(datastore: str, show_config: bool) -> None:
     """Exit 0 after a signal, 1 when it can't start."""
-    from hostward.dataplane.xtables.selftest import SelfTest  # noqa: PLC0415 # heavy imports only when they are needed
+    from hostward.dataplane.privileges import take_up  # noqa: PLC0415 # heavy imports only when they are needed
+    from hostward.dataplane.xtables.selftest import SelfTest  # noqa: PLC0415 # the same
 
+    take_up()
     tested = None if show_config else SelfTest()
     # structlog loads it where it is, to print tracebacks in colour: 5 MiB for nothing, as ours are JSON or plain.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type] # None: as if it weren't there

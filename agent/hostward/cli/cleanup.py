@@ -32,11 +32,13 @@ def command(state_dir: str, lock_file: str) -> None:
     """Exit 1 beside a running agent, or when the kernel refuses."""
     from hostward.dataplane.kernel import KernelError  # noqa: PLC0415 # heavy imports only when they are needed
     from hostward.dataplane.linux import LinuxKernel  # noqa: PLC0415 # the same
+    from hostward.dataplane.privileges import take_up  # noqa: PLC0415 # the same
     from hostward.engine.applier import Applier  # noqa: PLC0415 # the same
     from hostward.render.marks import Marks  # noqa: PLC0415 # the same
     from hostward.render.ruleset import Ruleset  # noqa: PLC0415 # the same
     from hostward.report.agent_lock import AgentLock, AgentRunsError  # noqa: PLC0415 # the same
 
+    take_up()
     try:
         lock = AgentLock(state_dir)
     except (AgentRunsError, OSError) as error:
