@@ -104,9 +104,9 @@ class Agent:
     def _run(self) -> None:
         beat = self.loop._teller.beat
 
-        def counted(*arguments: Any) -> None:
+        def counted(*arguments: Any) -> float:
             self.beats += 1
-            beat(*arguments)
+            return beat(*arguments)
 
         self.loop._teller.beat = counted  # type: ignore[method-assign] # counts rounds
         self.loop.run(self.stop)

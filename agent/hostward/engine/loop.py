@@ -104,6 +104,7 @@ class Loop:
         self._links: Mapping[str, Link] | None = None
         self._received = 0
         self._starting = True
+        self._tell_by = float("inf")  # when what couldn't be told yet is
         self._behind = False  # the kernel doesn't hold `_resolved` yet: the store was in doubt, or the kernel refused
         self._retry = Retry()
 
@@ -119,7 +120,7 @@ class Loop:
                 self._tell()
 
     def _tell(self) -> None:
-        self._teller.beat(self._mailbox, self._intake, self._links or (), scope_of(self._settings))
+        self._tell_by = self._teller.beat(self._mailbox, self._intake, self._links or (), scope_of(self._settings))
 
     def _round(self) -> None:
         """One batch, or one look at what became of the last."""
@@ -148,7 +149,7 @@ class Loop:
 
     def _next(self) -> float:
         """When to go on without a batch. What may not be done isn't due, or the wait for it would take a whole core."""
-        due = time.monotonic() + TICK
+        due = min(time.monotonic() + TICK, self._tell_by)
         if self._may_check():
             due = min(due, self._inspector.due)
         if self._may_write():

@@ -59,6 +59,7 @@ class Teller:
         self._resolved = Resolved()
         self._interfaces: dict[str, status.InterfaceStatus] = {}
         self._workloads: dict[str, status.WorkloadStatus] = {}
+        self._sorted: tuple[tuple[status.InterfaceStatus, ...], tuple[status.WorkloadStatus, ...]] = ((), ())
         self._cut_off = CutOff()
         self._warnings: tuple[str, ...] = ()
         self._asides = -1
@@ -183,6 +184,11 @@ class Teller:
             self._workloads.pop(name, None)
             if name in resolved.workloads:
                 self._workloads[name] = workload_status(name, resolved.workloads[name], policies)
+        if changed.endpoints or changed.workloads:
+            self._sorted = (
+                tuple(self._interfaces[n] for n in sorted(self._interfaces)),
+                tuple(self._workloads[n] for n in sorted(self._workloads)),
+            )
         if ANY_INTERFACE in changed.endpoints or (ANY_INTERFACE in resolved.endpoints and changed.policies):
             self._warnings = tuple(
                 f"untracked policy {policy.name} does not apply to the * endpoint"
@@ -258,8 +264,11 @@ class Teller:
             self._metrics.repaired_sets(family, number)
 
     # --- every round ---------------------------------------------------------------------------------------------------
-    def beat(self, mailbox: Mailbox, intake: Intake, links: Collection[str], scope: Scope) -> None:
-        """The engine is alive; says how the datastore does, and what the status is now. `links` are the host's interfaces."""
+    def beat(self, mailbox: Mailbox, intake: Intake, links: Collection[str], scope: Scope) -> float:
+        """The engine is alive; says how the datastore does, and what the status is now. `links` are the host's interfaces.
+
+        Gives when it should be called at the latest: the status waits where it was written just before.
+        """
         self._health.report(ENGINE)
         looked_at = (links, self._resolved.workloads)
         if self._clock() >= self._next_look or any(map(is_not, looked_at, self._looked_at)):
@@ -270,10 +279,12 @@ class Teller:
         if mailbox.contact_at is not None:
             contact = datetime.now(UTC) - timedelta(seconds=self._clock() - mailbox.contact_at)
         state = "lost" if mailbox.trouble else "in-sync" if contact is not None else "waiting"
-        if self._file.has_time():
-            self._file.publish(
-                self._now(intake, status.DatastoreStatus(state=state, last_contact=contact, detail=mailbox.trouble or ""))
-            )
+        if self._clock() < self._file.rest_until:
+            return self._file.rest_until
+        self._file.publish(
+            self._now(intake, status.DatastoreStatus(state=state, last_contact=contact, detail=mailbox.trouble or ""))
+        )
+        return float("inf")
 
     def _report_workloads(self, links: Collection[str], scope: Scope) -> None:
         """Before anything was applied, nothing is known of what is cut off."""
@@ -315,8 +326,8 @@ class Teller:
             applied_revision=self._applied_revision,
             datastore=datastore,
             frozen=() if intake.frozen is None else (intake.frozen,),
-            interfaces=tuple(described for _, described in sorted(self._interfaces.items())),
-            workloads=tuple(described for _, described in sorted(self._workloads.items())),
+            interfaces=self._sorted[0],
+            workloads=self._sorted[1],
             cut_off=self._cut_off.names,
             set_aside=self._set_aside,
             set_aside_count=len(self._aside),

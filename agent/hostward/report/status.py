@@ -22,7 +22,8 @@ from hostward.report.logs import get_logger
 
 NAME: Final = "status.json"
 MAX_SET_ASIDE: Final = 1000
-MOST_OF_A_CORE: Final = 0.1  # of the time goes into writing it, however large it is and however often it changes
+MOST_OF_A_CORE: Final = 0.02  # of the time goes into writing it, however large it is and however often it changes
+_LONG: Final = ("interfaces", "workloads")
 EVERY: Final = 10.0  # seconds after which an unchanged status is written again, so that ages in it are right
 
 
@@ -149,11 +150,13 @@ class StatusFile:
         self._clock = clock
         self._last: Status | None = None
         self._due = self._rest_until = float("-inf")
+        self._raw: dict[str, tuple[object, msgspec.Raw]] = {}  # per long field what was last encoded, and its JSON
         self._log = get_logger(file=str(self._path))
 
-    def has_time(self) -> bool:
-        """Whether a status may be written: not while writing a large one again and again would take a tenth of a core."""
-        return self._clock() >= self._rest_until
+    @property
+    def rest_until(self) -> float:
+        """No status should be written before: writing a large one again and again would take too much of a core."""
+        return self._rest_until
 
     def publish(self, status: Status) -> None:
         """Writes the status whole, or not at all: only when it changed or the last one is ten seconds old. Cheap otherwise."""
@@ -174,19 +177,26 @@ class StatusFile:
             written_at=datetime.now(UTC),
             set_aside=status.set_aside[:MAX_SET_ASIDE],
             set_aside_count=max(status.set_aside_count, len(status.set_aside)),
+            **{name: self._encoded_once(name, getattr(status, name)) for name in _LONG},
         )
         temporary = self._path.with_name(f".{NAME}.tmp")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
         with open(fd, "wb") as file:
-            file.write(msgspec.json.format(_encoded(whole), indent=2) + b"\n")
+            file.write(_encoded(whole) + b"\n")
         temporary.replace(self._path)
 
+    def _encoded_once(self, name: str, value: object) -> msgspec.Raw:
+        """The JSON of a long field, which most writes find as the last one did: the very same object."""
+        if name not in self._raw or self._raw[name][0] is not value:
+            self._raw[name] = value, msgspec.Raw(_encoded(value))
+        return self._raw[name][1]
 
-def _encoded(status: Status) -> bytes:
+
+def _encoded(value: object) -> bytes:
     try:
-        return msgspec.json.encode(status)
+        return msgspec.json.encode(value)
     except UnicodeEncodeError:  # an interface whose name isn't UTF-8
-        return json.dumps(msgspec.to_builtins(status), ensure_ascii=False).encode(errors="replace")
+        return json.dumps(msgspec.to_builtins(value), ensure_ascii=False).encode(errors="replace")
 
 
 def _without_contact(status: Status) -> Status:
