@@ -4,7 +4,7 @@
                        │
                  engine thread ──▶ kernel              log writer: a thread of its own
                        │                               self-test: a thread at the start, which waits for a child
-                 flows thread ──▶ conntrack
+                 flows thread ──▶ conntrack            keeper thread ──▶ rules on disk, for the next boot
                        │
                  main thread: waits for SIGTERM, SIGINT, or a thread that died of a bug; tells systemd
 
@@ -36,6 +36,7 @@ from hostward.datastore.connection import open_feed
 from hostward.datastore.store import StoreError
 from hostward.engine.flows import FlowCleaner
 from hostward.engine.intake import Intake
+from hostward.engine.keeper import Keeper
 from hostward.engine.loop import Loop, settings_at_start
 from hostward.engine.mailbox import Mailbox
 from hostward.engine.memory import Memory
@@ -224,18 +225,20 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
         flow_counts=flows.counts,
     )
     health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
+    keeper = Keeper(state)
     teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
     servers, restart = Servers(health, metrics), Restart(settings, sources.environ)
     loop = Loop(
         kernel, mailbox, intake, teller,
         settings_of=told, peers=feed.peers, flows=flows, ready=Proof(tested, threads).start(),
-        settled=partial(_settled, restart),
+        settled=partial(_settled, restart), keep=keeper.offer,
     )  # fmt: skip # what it goes by, then whom it asks
     threads.end_on_signals()
     log.info("agent starts", version=hostward.__version__, node=settings.node_name, datastore=sources.datastore)
     threads.start("links", lambda stop: links.run(mailbox.links, stop))
     threads.start("feed", lambda stop: feed.run(mailbox, stop))
     threads.start("flows", flows.run)
+    threads.start("keeper", keeper.run)
     threads.start("engine", loop.run)
     _warn_of_kernel(kernel)
     health.register(LINKS, ready=True)
@@ -252,7 +255,9 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     if not anew:
         supervisor.stops()
     mailbox.nudge()
+    keeper.nudge()
     threads.join()
+    keeper.finish()
     servers.stop()
     memory.close()
     log.info("agent stops, the rules stay in place")

@@ -69,6 +69,8 @@ def _forget(state: Path) -> None:
         "memory.broken",
         "status.json",
         ".status.json.tmp",
+        "rules.saved",
+        ".rules.saved.tmp",
         "agent.lock",
     ):
         with suppress(OSError):

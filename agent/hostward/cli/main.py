@@ -21,6 +21,7 @@ from hostward.cli.options import VALUE_OPTIONS
 COMMANDS: Final = {
     "agent": "Guard this host: run the daemon in the foreground.",
     "apply": "Create or update resources from manifests.",
+    "boot": "Put the last rules into the kernel before the network is up.",
     "cleanup": "Remove everything of ours from the kernel.",
     "completion": "Print a shell's completion script.",
     "convert": "Print documents of v1 as v3.",

@@ -63,7 +63,8 @@ class Loop:
 
     `settings_of` gives the effective settings for the specs of FelixConfiguration `node.<name>` and `default`; `peers` the
     datastore's own addresses and ports; `flows` forgets the connections of workloads that are gone. `ready` waits until the
-    kernel may be touched, and says whether it may; `settled` is called once, after the first apply.
+    kernel may be touched, and says whether it may; `settled` is called once, after the first apply; `keep` is
+    given each revision's ruleset once it is in the kernel.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Loop:
         flows: FlowCleaner,
         ready: Callable[[], bool] = lambda: True,
         settled: Callable[[], None] = lambda: None,
+        keep: Callable[[int, Ruleset], None] = lambda *_: None,
     ) -> None:
         self._kernel = kernel
         self._mailbox = mailbox
@@ -88,6 +90,7 @@ class Loop:
         self._flows = flows
         self._ready = ready
         self._settled = settled
+        self._keep = keep
         self._settings = settings_at_start(settings_of, intake)
         self._applier = Applier(kernel)
         self._inspector = Inspector(kernel, self._applier, teller, self._settings)
@@ -230,6 +233,7 @@ class Loop:
         self._focus, self._unapplied, self._computed = Focus(), Changed(), 0
         self._forget_flows(flows)
         self._teller.applied(self._received, time.monotonic() - began, outcome, work)
+        self._keep(self._received, desired)
 
     def _forget_flows(self, flows: Flows) -> None:
         """The chains are those of `_resolved` now."""

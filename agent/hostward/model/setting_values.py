@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from hostward.model.failsafe import MAX_PORTS, parse_failsafe
-from hostward.model.interface_names import check_pattern, check_prefix
+from hostward.model.interface_names import check_name, check_pattern, check_prefix
 from hostward.model.value_errors import BadValueError, UnsupportedValueError, shown
 
 MAX_SECONDS: Final = 10 * 365 * 86400.0
@@ -171,6 +171,9 @@ def items(read_item: Callable[[Any], Any], form: str, limit: int = MAX_ITEMS) ->
 
 FAILSAFES: Final = items(parse_failsafe, "list of proto:port, proto:net:port, or {protocol, port, net}", MAX_PORTS)
 INTERFACE_PREFIXES: Final = items(lambda raw: check_prefix(_text(raw)), "list of prefixes of names")
+INTERFACES: Final = items(
+    lambda raw: _text(raw) if raw == "*" else check_name(_text(raw)), "list of names, or * for all but lo"
+)
 INTERFACE_PATTERNS: Final = items(lambda raw: check_pattern(_text(raw)), "list of names and /regular expressions/")
 
 

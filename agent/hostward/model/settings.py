@@ -18,6 +18,7 @@ from hostward.model.setting_values import (
     FAILSAFES,
     INTERFACE_PATTERNS,
     INTERFACE_PREFIXES,
+    INTERFACES,
     MASK,
     RATE,
     TIMEOUTS,
@@ -40,6 +41,7 @@ class Settings:
     node_name: str = ""
     state_dir: str = "/var/lib/hostward"
     cluster_guid: str = ""
+    boot_interfaces: tuple[str, ...] = ()
     host_forward_policy: str = "All"
     failsafe_inbound_host_ports: tuple[FailsafePort, ...] = failsafe.DEFAULT_INBOUND
     failsafe_outbound_host_ports: tuple[FailsafePort, ...] = failsafe.DEFAULT_OUTBOUND
@@ -138,6 +140,12 @@ _ALL: Final = (
         "clusterGUID",
         string("a cluster GUID", r"[A-Za-z0-9_.-]{1,128}"),
         "The cluster's GUID to accept in place of the one that was trusted on first use.",
+        local=True,
+    ),
+    Setting(
+        "bootInterfaces",
+        INTERFACES,
+        "Interfaces that are closed at boot, but for failsafe ports, where no rules were kept from before: [boot.md](boot.md).",
         local=True,
     ),
     Setting(

@@ -5,8 +5,8 @@ Pure functions; any thread.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 
 from hostward.render.ruleset import (
     Chain,
@@ -31,6 +31,8 @@ from hostward.render.ruleset import (
     Target,
     Verdict,
 )
+
+_PLAIN = re.compile(r"[^\x00-\x20\"'\\#;\x7f]+\Z").match
 
 
 def match_words(match: Match, family: Family) -> tuple[str, ...]:
@@ -81,7 +83,6 @@ def target_words(target: Target, family: Family) -> tuple[str, ...]:
             return ("-j", "LOG", "--log-prefix", prefix, "--log-level", "5")
 
 
-@lru_cache(maxsize=65536)
 def rule_words(rule: Rule, family: Family) -> tuple[str, ...]:
     """All iptables arguments of a rule, without the chain, as separate words."""
     words: list[str] = []
@@ -94,10 +95,10 @@ def rule_words(rule: Rule, family: Family) -> tuple[str, ...]:
 
 def quoted(word: str) -> str:
     """A word as `iptables-restore` reads it back unchanged. Control characters can't be carried and are refused."""
+    if _PLAIN(word):
+        return word
     if any(ord(c) < 32 or ord(c) == 127 for c in word):
         raise ValueError(f"control character in {word!r}")
-    if word and not any(c in " \"'\\#;" for c in word):
-        return word
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

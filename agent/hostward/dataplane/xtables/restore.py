@@ -28,7 +28,7 @@ _LOST_RACE: Final = ("Resource temporarily unavailable", "doesn't exist", "Set "
 
 
 def script(table: TableId, todo: Iterable[Operation]) -> str:
-    """The input of iptables-restore --noflush. Raises KernelError for a rule that has no text: see `_text`."""
+    """The input of iptables-restore --noflush. Raises KernelError for a rule that has no text: see `rule_line`."""
     lines = [f"*{table.name}"]
     for operation in todo:
         match operation:
@@ -41,14 +41,14 @@ def script(table: TableId, todo: Iterable[Operation]) -> str:
             case Remove(chain, position):
                 lines.append(f"-D {chain} {position + 1}")
             case Insert(chain, None, rule):
-                lines.append(f"-A {chain} {_text(rule.rule, table)}")
+                lines.append(f"-A {chain} {rule_line(rule.rule, table)}")
             case Insert(chain, int() as position, rule):
-                lines.append(f"-I {chain} {position + 1} {_text(rule.rule, table)}")
+                lines.append(f"-I {chain} {position + 1} {rule_line(rule.rule, table)}")
     return "\n".join([*lines, "COMMIT", ""])
 
 
-def _text(rule: Rule, table: TableId) -> str:
-    """A rule's arguments. The kernel's interface names may hold control characters, or end in "+", which means a prefix."""
+def rule_line(rule: Rule, table: TableId) -> str:
+    """A rule's arguments. KernelError where it has none: names of interfaces may hold control characters, or end in "+"."""
     if any(isinstance(match, Interface) and match.name.endswith("+") for match in rule.matches):
         raise KernelError(f"table {table}: iptables-restore can't take an interface whose name ends in +: {rule}")
     try:
