@@ -16,14 +16,14 @@ from hostward.model.settings import BUILT_IN
 from hostward.report.supervisor import PATIENCE_SECONDS
 from tests.lab.units import FOLDER, PROGRAM, Unit
 
-AGENT = Unit("hostward-agent.service")
-UNITS = pytest.mark.parametrize("unit", [AGENT], ids=lambda unit: unit.name)
+AGENT, BOOT = Unit("hostward-agent.service"), Unit("hostward-boot.service")
+UNITS = pytest.mark.parametrize("unit", [AGENT, BOOT], ids=lambda unit: unit.name)
 CAPABILITIES = {"CAP_NET_ADMIN", "CAP_NET_RAW"}
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 
 
 def test_every_unit_is_looked_at() -> None:
-    assert {path.name for path in FOLDER.glob("*.service")} == {AGENT.name}
+    assert {path.name for path in FOLDER.glob("*.service")} == {AGENT.name, BOOT.name}
 
 
 @UNITS
@@ -47,12 +47,22 @@ def test_the_agent_is_no_root_and_has_two_capabilities() -> None:
 
 def test_the_agent_keeps_its_state_where_it_looks_for_it() -> None:
     assert f"/var/lib/{AGENT.one('Service', 'StateDirectory')}" == BUILT_IN.state_dir
+    assert BUILT_IN.state_dir in BOOT.words("Unit", "RequiresMountsFor")
 
 
 def test_the_agent_is_always_started_again() -> None:
     assert AGENT.one("Service", "Restart") == "always"
     assert AGENT.one("Unit", "StartLimitIntervalSec") == "0"
-    assert not [name for unit in (AGENT,) for name in ("ExecStop", "ExecStopPost") if unit.all("Service", name)]
+    assert not [name for unit in (AGENT, BOOT) for name in ("ExecStop", "ExecStopPost") if unit.all("Service", name)]
+
+
+def test_the_last_rules_come_before_the_network_and_the_agent_after_them() -> None:
+    assert "network-pre.target" in BOOT.words("Unit", "Before")
+    assert "network-pre.target" in BOOT.words("Unit", "Wants"), "it is there only where somebody wants it"
+    assert BOOT.one("Unit", "DefaultDependencies") == "no", "else it waits for basic.target"
+    assert BOOT.one("Install", "WantedBy") == "sysinit.target"
+    assert BOOT.name in AGENT.words("Unit", "After")
+    assert BOOT.name in AGENT.words("Install", "Also")
 
 
 def test_systemd_waits_for_the_agent_and_watches_it() -> None:
@@ -66,7 +76,7 @@ def test_systemd_waits_for_the_agent_and_watches_it() -> None:
 @needs_systemd
 def test_systemd_finds_nothing_wrong_with_them(tmp_path: Path) -> None:
     # The program is not installed here: any other that exists stands for it.
-    copies = [str(unit.copied(tmp_path, sys.executable)) for unit in (AGENT,)]
+    copies = [str(unit.copied(tmp_path, sys.executable)) for unit in (AGENT, BOOT)]
     done = subprocess.run(["systemd-analyze", "verify", *copies], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -186,14 +186,16 @@ def _parsed(lines: list[str]) -> SavedRules:
                 raise ValueError(f"the set {name!r} is none of ours")
             sets[name] = IPSet(kind, family, frozenset(content), most)
         elif word == "table":
-            scripts[_one_of(TABLES, cast(TableName, words[0]))] = _script(content)
+            scripts[_one_of(TABLES, cast(TableName, words[0]))] = _script(words[0], content)
         else:
             raise ValueError(f"the word {word!r}")
     return SavedRules(lines[0], families)
 
 
-def _script(lines: list[str]) -> str:
+def _script(table: str, lines: list[str]) -> str:
     """The text for iptables-restore. A chain that it declares is emptied: none of somebody else's may be among them."""
+    if lines[:1] != [f"*{table}"] or lines[-1] != "COMMIT":
+        raise ValueError(f"table {table} begins or ends otherwise")
     for line in lines[1:-1]:
         if not (is_own_chain(line[1:]) if line.startswith(":") else line.startswith(("-A ", "-I "))):
             raise ValueError(f"{line!r} is none of our rules")
