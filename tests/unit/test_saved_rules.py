@@ -14,8 +14,9 @@ from hostward.dataplane.saved_rules import SavedRulesError, of_ruleset, pieces, 
 from hostward.render.ruleset import FAMILIES, TABLES, Hook, Interface, IPSet, Jump, Rule, Ruleset, Table, TableId
 from tests.unit import worlds
 
+SEED = 11  # a world with much in it
 ORIGIN = "revision 7 of 2026-01-31T12:00:00Z"
-RULESET = worlds.ruleset(worlds.world(random.Random(5)))
+RULESET = worlds.ruleset(worlds.world(random.Random(SEED)))
 FILE = b"".join(pieces(RULESET, ORIGIN))
 
 
