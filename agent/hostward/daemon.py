@@ -189,6 +189,15 @@ def _watch(threads: Threads, look: Callable[[], bool]) -> bool:
     return anew
 
 
+def _end(threads: Threads, mailbox: Mailbox, keeper: Keeper, servers: Servers) -> None:
+    """Ends the threads, those that wait for news too; the last rules are kept once the engine has ended."""
+    mailbox.nudge()
+    keeper.nudge()
+    threads.join()
+    keeper.finish()
+    servers.stop()
+
+
 def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     state = Path(settings.state_dir)
     try:
@@ -254,11 +263,7 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     anew = _watch(threads, look)
     if not anew:
         supervisor.stops()
-    mailbox.nudge()
-    keeper.nudge()
-    threads.join()
-    keeper.finish()
-    servers.stop()
+    _end(threads, mailbox, keeper, servers)
     memory.close()
     log.info("agent stops, the rules stay in place")
     lock.release()
