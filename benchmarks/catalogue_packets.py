@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from benchmarks.bench import PACKETS, Bench, Ratio, Target
 from benchmarks.packet_policies import MIXES
 from benchmarks.packets import DROP, ESTABLISHED, HOST, MIDDLE, NEW, TRAFFIC, name
-from benchmarks.routers import AGAIN, EMPTY, OPTIMUM, OURS, PEER, PLACES
+from benchmarks.routers import AGAIN, EMPTY, MANGLING, OPTIMUM, OURS, PEER, PLACES
 
 CONNECTION = "connection"
 
@@ -18,6 +18,12 @@ def to_optimum(mix: str, where: str, traffic: str) -> Ratio:
     return Ratio(f"{mix}, {where}, {traffic}: ours / optimum", of, to)
 
 
+def to_mangling(mix: str, where: str) -> Ratio:
+    """The same to the optimum that has the mangle table as well."""
+    of, to = (name(mix, where, ESTABLISHED, kind) for kind in (OURS, MANGLING))
+    return Ratio(f"{mix}, {where}, {ESTABLISHED}: ours / {MANGLING}", of, to)
+
+
 def added(mix: str, where: str, traffic: str, kind: str = OURS) -> Ratio:
     """What it pays beyond an empty router, to what Felix-shaped chains add."""
     of, to, less = (name(mix, where, traffic, one) for one in (kind, PEER, EMPTY))
@@ -26,6 +32,8 @@ def added(mix: str, where: str, traffic: str, kind: str = OURS) -> Ratio:
 
 def _ratios(mix: str, where: str, traffic: str) -> Iterator[Ratio]:
     yield to_optimum(mix, where, traffic)
+    if traffic == ESTABLISHED:
+        yield to_mangling(mix, where)
     if traffic not in (ESTABLISHED, DROP):
         yield added(mix, where, traffic)
         yield added(mix, where, traffic, OPTIMUM)

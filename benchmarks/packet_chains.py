@@ -50,6 +50,14 @@ def chains(interfaces: Sequence[str], guarded: Sequence[str], hosts: Sequence[st
     return "\n".join([*lines, *rules, "COMMIT", ""])
 
 
+def with_mangle(interfaces: Sequence[str], guarded: Sequence[str], hosts: Sequence[str], policies: Sequence[Shape]) -> str:
+    """The same, and what judges a local packet that nat OUTPUT has given another destination: only in mangle POSTROUTING is it
+    known which interface that one leaves by. Loading the table costs every packet three hooks, whatever is in it."""
+    filter_table = chains(interfaces, guarded, hosts, policies).removesuffix("COMMIT\n")
+    redirected = "-A OUTPUT -m conntrack --ctstate DNAT -j MARK --set-xmark 0x1/0x1\nCOMMIT\n"
+    return f"{filter_table}{redirected}*mangle\n-A POSTROUTING -m mark --mark 0x1/0x1 -j DROP\nCOMMIT\n"
+
+
 def _rule(chain: str, shape: Shape, side: str, verdict: str) -> str:
     said = words(shape, side)
     return f"-A {chain} {said.header}{said.ports}{said.in_set} -j {verdict}"

@@ -6,8 +6,9 @@ client ──┬─ cali… (first, middle, last of all interfaces) ── ROUTE
 ```
 
 Each router has links of its own. Two are empty: one is the base, the other the control. One has the rules of an agent, which
-stands still from when they are there; one the hand-written optimum; one Felix-shaped chains. All are made anew for each
-repetition, in another order, for a namespace that lives longer than its rivals has its memory elsewhere.
+stands still from when they are there; one the hand-written optimum, one the same with the mangle table, which egress policy
+needs for what nat OUTPUT redirects; one Felix-shaped chains. All are made anew for each repetition, in another order, for a
+namespace that lives longer than its rivals has its memory elsewhere.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from benchmarks.sizes import Size
 from benchmarks.store import Store
 
 EMPTY, AGAIN, OURS, OPTIMUM, PEER = "empty", "empty again", "ours", "optimum", "Felix-shaped"
-KINDS = (EMPTY, AGAIN, OURS, OPTIMUM, PEER)
+MANGLING = "optimum with mangle"
+KINDS = (EMPTY, AGAIN, OURS, OPTIMUM, MANGLING, PEER)
 PLACES = {"first interface": "cali00000000000", "middle interface": "cali80000000000", "last interface": "califfffffffff1"}
 """Interfaces that come first, in the middle and last among those of any workload."""
 HOSTS = ("host0", "host1")
+NOTHING, NO_MANGLE = "*raw\nCOMMIT\n*filter\nCOMMIT\n", "*mangle\nCOMMIT\n"
 Link = tuple[str, str]
 """Source and destination address."""
 
@@ -136,9 +139,13 @@ class Routers(Network):
         os.kill(self._agent.pid, signal.SIGSTOP)
         pods = [doc["spec"]["interfaceName"] for _, doc in workload.endpoints(self.size) if doc["kind"] == "WorkloadEndpoint"]
         interfaces = sorted([*pods, *PLACES.values()])
-        for kind, chains in ((OPTIMUM, packet_chains.chains), (PEER, packet_peer.chains)):
+        layouts = ((OPTIMUM, packet_chains.chains), (MANGLING, packet_chains.with_mangle), (PEER, packet_peer.chains))
+        for kind, chains in layouts:
             router = self.routers[kind]
-            router.run("iptables-legacy-restore", data="*raw\nCOMMIT\n*filter\nCOMMIT\n")
+            router.run(
+                "iptables-legacy-restore",
+                data="*raw\nCOMMIT\n*filter\nCOMMIT\n" + ("*mangle\nCOMMIT\n" if kind == MANGLING else ""),
+            )
             router.run("ipset", "destroy")
             lines = []
             for name, members in p.sets(list(policies), allowed).items():
