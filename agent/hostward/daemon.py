@@ -30,10 +30,10 @@ import hostward
 from hostward.dataplane.links import LinkWatcher
 from hostward.dataplane.linux import LinuxKernel
 from hostward.dataplane.needs import at_start, families
-from hostward.dataplane.xtables.other import foreign_backend_in_use
 from hostward.dataplane.xtables.selftest import SelfTest
 from hostward.datastore.connection import open_feed
 from hostward.datastore.store import StoreError
+from hostward.engine.around import Around
 from hostward.engine.flows import FlowCleaner
 from hostward.engine.intake import Intake
 from hostward.engine.keeper import Keeper
@@ -171,17 +171,11 @@ def _can_enforce(settings: Settings) -> bool:
     return able
 
 
-def _warn_of_kernel(kernel: LinuxKernel) -> None:
-    if kernel.families() == (4,):
-        log.warning("this kernel speaks no IPv6: only IPv4 is guarded")
-    if other := foreign_backend_in_use():
-        log.warning(other)
-
-
-def _watch(threads: Threads, look: Callable[[], bool]) -> bool:
+def _watch(threads: Threads, around: Around, look: Callable[[], bool]) -> bool:
     """The main thread until something ends the agent; whether it is to begin anew. Looks at once, and from time to time."""
     trim_at = time.monotonic() + TRIM_SECONDS
     while not (anew := look()) and not threads.stop.wait(LOOK_SECONDS):
+        around.look()
         if time.monotonic() >= trim_at:
             trim_at = time.monotonic() + TRIM_SECONDS
             _trim()
@@ -249,9 +243,9 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     threads.start("flows", flows.run)
     threads.start("keeper", keeper.run)
     threads.start("engine", loop.run)
-    _warn_of_kernel(kernel)
     health.register(LINKS, ready=True)
     supervisor = Supervisor(sources.environ, health, time.monotonic)
+    around = Around(teller.beside, kernel.families(), time.monotonic)
 
     def look() -> bool:
         """Follows what others can't; whether it is time to begin anew."""
@@ -260,7 +254,7 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
         supervisor.look()
         return restart.is_due(told.now or settings)
 
-    anew = _watch(threads, look)
+    anew = _watch(threads, around, look)
     if not anew:
         supervisor.stops()
     _end(threads, mailbox, keeper, servers)

@@ -33,6 +33,7 @@ class RangeRequest(Message):
         revision: int = ...,
         serializable: bool = ...,
         keys_only: bool = ...,
+        count_only: bool = ...,
     ) -> None: ...
 
 class RangeResponse(Message):

@@ -15,9 +15,8 @@ from hostward.dataplane.xtables import compat
 from hostward.dataplane.xtables.encode import Encoder
 from hostward.dataplane.xtables.libiptc import Handle
 from hostward.dataplane.xtables.lock import XtablesLock
-from hostward.dataplane.xtables.other import foreign_backend_in_use
 from hostward.dataplane.xtables.sockopt import TableSocket
-from hostward.render.ruleset import ACCEPT, DROP, Hook, InSet, Jump, Log, Protocol, Rule, TableId
+from hostward.render.ruleset import ACCEPT, DROP, InSet, Jump, Log, Protocol, Rule, TableId
 from tests.lab.xtables import FILTER, HOOK, entered_lab, tagged
 
 pytestmark = pytest.mark.kernel
@@ -275,16 +274,6 @@ def test_a_chain_that_is_called_like_a_target_changes_no_entry(lab):
         handle.create("CT")
         handle.commit()
     assert compat.compile_target(4, "CT", [("notrack", (), False)]) == before
-
-
-def test_the_other_iptables_is_noticed_when_it_has_rules(lab):
-    assert foreign_backend_in_use() is None
-    lab.put(CHAINS, {"INPUT": Hook()})
-    assert foreign_backend_in_use() is None
-    lab.ns.run("iptables-nft", "-N", "KUBE-FORWARD")
-    assert "kube-proxy" in foreign_backend_in_use()
-    lab.ns.run("iptables-nft", "-A", "INPUT", "-j", "ACCEPT")
-    assert "1 rules" in foreign_backend_in_use()
 
 
 def test_a_table_that_changes_while_it_is_read_is_read_again(lab, monkeypatch):

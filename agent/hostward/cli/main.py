@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "create": "Create resources from manifests.",
     "defaults": "Print the default worker policies and host endpoints.",
     "delete": "Remove resources by name or by manifest.",
+    "doctor": "Check this host for what an agent needs, and what is in its way.",
     "get": "Print resources.",
     "kube-controller": "Keep etcd equal to what a Kubernetes cluster says.",
     "label": "Add, change or remove a label of a resource.",

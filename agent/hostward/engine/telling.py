@@ -28,6 +28,7 @@ from hostward.report.counters import CounterKey, Monotonic
 from hostward.report.health import HealthBoard
 from hostward.report.logs import configure, get_logger
 from hostward.report.metrics import Metrics
+from hostward.report.neighbourhood import Neighbourhood
 from hostward.report.sizes import Cluster, measured
 from hostward.report.status import Status, StatusFile, interface_status, shown_name, workload_status
 
@@ -55,6 +56,7 @@ class Teller:
         self._health = health
         self._file = file
         self._clock = clock
+        self.beside = Neighbourhood(metrics.registry, clock)
         self._counters: Monotonic[CounterKey] = Monotonic()
         self._resolved = Resolved()
         self._interfaces: dict[str, status.InterfaceStatus] = {}
@@ -231,6 +233,8 @@ class Teller:
     def repaired(self, outcome: Outcome, seconds: float) -> None:
         """What others changed was put back."""
         self._count_repairs(outcome)
+        if outcome.repaired:
+            self.beside.repaired([*map(str, outcome.tables), *(f"sets of IPv{family}" for family in outcome.sets)])
         if outcome.commits or outcome.set_steps:
             log.warning(
                 "repaired what another program had changed" if outcome.repaired else "went back to what was in force before",
@@ -331,5 +335,5 @@ class Teller:
             cut_off=self._cut_off.names,
             set_aside=self._set_aside,
             set_aside_count=len(self._aside),
-            warnings=self._warnings,
+            warnings=(*self.beside.warnings(), *self._warnings),
         )

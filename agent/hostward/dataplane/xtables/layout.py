@@ -54,7 +54,7 @@ TO_VERDICT: Final = b"\xffverdict "
 TO_MODULE: Final = b"\xffmodule"
 OF_SET: Final = b"\xffset "
 _OURS: Final = tuple(TO_CHAIN + prefix.encode() for prefix in OWN_CHAIN_PREFIXES)
-_OUR_COMMENT: Final = _COMMENT_MATCH + b"hw:"
+OUR_COMMENT: Final = _COMMENT_MATCH + b"hw:"
 
 
 class LayoutError(ValueError):
@@ -98,7 +98,7 @@ def part_starts(layout: Layout, entry: bytes) -> Iterator[int]:
 
 def is_ours(identity: bytes) -> bool:
     """Whether a rule carries our identity: it jumps to a chain of ours, or has a comment that starts with "hw:" (D11)."""
-    return identity.startswith(_OURS, identity.rfind(b"\xff")) or _OUR_COMMENT in identity
+    return identity.startswith(_OURS, identity.rfind(b"\xff")) or OUR_COMMENT in identity
 
 
 def jump_of(identity: bytes) -> str:

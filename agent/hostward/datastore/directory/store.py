@@ -92,6 +92,10 @@ class DirStore:
         finally:
             os.close(lock)
 
+    def broken(self) -> tuple[str, ...]:
+        """What is wrong with the manifests that can't be read. StoreError."""
+        return self._read().broken
+
     def get(self, key: ResourceKey) -> Found:
         """The resource with this key; NotFoundError."""
         state = self._read()
