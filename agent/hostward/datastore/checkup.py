@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 
 from hostward.datastore.connection import Connection, Endpoint
 from hostward.datastore.store import StoreError
-from hostward.model.keys import ROOT
 
 TIMEOUT: Final = 3.0
 _VERIFY: Final = (
@@ -111,14 +110,10 @@ def _speaks_tls(endpoint: Endpoint) -> bool:
 
 def count_resources(connection: Connection) -> int:
     """How many resources are stored, asked as the agent asks, over all of them at once. Raises StoreError when it may not."""
-    from etcd3 import etcdrpc  # noqa: PLC0415 # heavy, and of no use to who has a directory
+    from hostward.datastore.etcd.store import EtcdStore  # noqa: PLC0415 # heavy, and of no use to who has a directory
 
-    from hostward.datastore.etcd.link import Link  # noqa: PLC0415 # the same
-
-    link = Link(connection)
-    prefix = ROOT.encode()
+    store = EtcdStore(connection)
     try:
-        request = etcdrpc.RangeRequest(key=prefix, range_end=prefix[:-1] + bytes([prefix[-1] + 1]), count_only=True)
-        return int(link.ask(lambda client: client.range(request), repeatable=True).count)
+        return store.count()
     finally:
-        link.close()
+        store.close()

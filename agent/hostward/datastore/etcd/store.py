@@ -57,6 +57,12 @@ class EtcdStore:
                 found.append(Found(key, document, kv.mod_revision))
         return responses[0].header.revision, found
 
+    def count(self) -> int:
+        """How many keys there are, asked over all of them at once, as the agent's feed asks."""
+        start = keys.ROOT.encode()
+        request = etcdrpc.RangeRequest(key=start, range_end=start[:-1] + bytes([start[-1] + 1]), count_only=True)
+        return int(self._link.ask(lambda client: client.range(request), repeatable=True).count)
+
     def create(self, key: ResourceKey, document: Mapping[str, Any]) -> int:
         """Writes a new resource, with a uid and a creation time unless it brings them; its revision. AlreadyExistsError."""
         form = stored_form(key, document)
