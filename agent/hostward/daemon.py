@@ -109,13 +109,16 @@ def run(sources: Sources, tested: SelfTest) -> int:
     first = sources.resolve()
     settings = first.settings
     writer = logs.configure(settings.log_severity_screen, settings.log_format)
-    faulthandler.enable()  # a watchdog ends a process that hangs by SIGABRT: it says where
+    faulthandler.enable(2)  # a watchdog ends a process that hangs by SIGABRT: it says where
     for name in ("ETCD_PASSWORD", "CALICO_ETCD_PASSWORD"):
         secrets.hide(sources.environ.get(name, ""))
     try:
         for error in first.errors:
             log.error("bad setting", error=error)
         return 1 if first.errors else _run(sources, settings, tested)
+    except Exception:  # told here, and not by the interpreter, which would wait for a blocked stderr
+        log.exception("a bug ends the agent; the rules stay in place", thread="main")
+        return 1
     finally:
         tested.abandon()
         writer.close()

@@ -95,8 +95,19 @@ def cli() -> None:
     """Hostward guards hosts with Calico-style policies from etcd or a directory."""
 
 
+def _hold_standard_files() -> None:
+    """Puts /dev/null where the parent closed stdin, stdout or stderr: the next file opened would get what is written there."""
+    while (found := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(found, True)
+    os.close(found)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))  # noqa: SIM115 # stays
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command; its exit code. `args` are without the program's name; default: those of the process."""
+    _hold_standard_files()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # a test's stream may be simpler
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # as above

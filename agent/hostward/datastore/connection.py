@@ -50,6 +50,8 @@ class Pem:
         """The PEM text; SettingsError names the setting and the file."""
         if self.file is None:
             return (self.text or "").encode()
+        if "-----BEGIN" in self.file:  # not shown: it may be a key
+            raise SettingsError(f"{self.setting} holds a certificate or key itself; put it into a file and name that")
         try:
             return Path(self.file).read_bytes()
         except FileNotFoundError:
@@ -91,6 +93,10 @@ def parse_endpoints(text: str, setting: str) -> tuple[Endpoint, ...]:
     """Comma-separated URLs `http[s]://host[:port]` or bare `host:port`; SettingsError names the setting."""
     found = []
     for one in filter(None, (part.strip() for part in text.split(","))):
+        if "@" in one:  # not shown: what stands before it may be a password
+            raise SettingsError(
+                f"{setting}: {one.rpartition('@')[2]} has a user name; that belongs into ETCD_USERNAME, etcdUsername"
+            )
         match = _ENDPOINT.fullmatch(one)
         if (
             match is None

@@ -29,6 +29,7 @@ from hostward.report.health import HealthBoard
 from hostward.report.logs import configure, get_logger
 from hostward.report.metrics import Metrics
 from hostward.report.neighbourhood import Neighbourhood
+from hostward.report.secrets import scrub
 from hostward.report.sizes import Cluster, measured
 from hostward.report.status import Status, StatusFile, interface_status, shown_name, workload_status
 
@@ -286,7 +287,7 @@ class Teller:
         if self._clock() < self._file.rest_until:
             return self._file.rest_until
         self._file.publish(
-            self._now(intake, status.DatastoreStatus(state=state, last_contact=contact, detail=mailbox.trouble or ""))
+            self._now(intake, status.DatastoreStatus(state=state, last_contact=contact, detail=scrub(mailbox.trouble or "")))
         )
         return float("inf")
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from hostward.report.secrets import scrub
+
 
 class Health(NamedTuple):
     """A verdict, and the table of components that it comes from, as plain text."""
@@ -57,7 +59,7 @@ class HealthBoard:
         with self._lock:
             component = self._components[name]
             component.live, component.ready = live, ready
-            component.detail = " ".join(detail.split())
+            component.detail = scrub(" ".join(detail.split())) if detail else ""
             component.since = self._clock()
 
     def liveness(self) -> Health:

@@ -128,6 +128,7 @@ def configure(level: str = "INFO", form: str = "auto", *, fd: int = 2) -> LogWri
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS["DEBUG"]),
         cache_logger_on_first_use=False,
     )
+    logging.captureWarnings(capture=True)
     root = logging.getLogger()
     root.handlers = [h for h in root.handlers if not isinstance(h, _FromStandardLogging)] + [
         _FromStandardLogging(logging.WARNING)

@@ -42,10 +42,9 @@ class Threads:
         def run() -> None:
             try:
                 work(self.stop)
-            except BaseException:
+            except BaseException:  # told here, and not by the interpreter, which would wait for a blocked stderr
                 self.failed = True
                 log.exception(self._bug, thread=name)
-                raise
             finally:
                 self.stop.set()
 
