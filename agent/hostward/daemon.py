@@ -233,7 +233,7 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
     keeper = Keeper(state)
     teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
-    servers, restart = Servers(health, metrics), Restart(settings, sources.environ)
+    servers, restart = Servers(settings, health, metrics), Restart(settings, sources.environ)
     loop = Loop(
         kernel, mailbox, intake, teller,
         settings_of=told, peers=feed.peers, flows=flows, ready=Proof(tested, threads).start(),

@@ -131,11 +131,18 @@ def test_q5_no_secret_is_told_anywhere(site: Site, tmp_path: Path) -> None:
 def tell(site: Site, told: dict[str, str], when: str) -> None:
     """Everything that the running agent tells now."""
     agent = site.agent
+    site.until("it answers", lambda: answers(agent))
     told[f"{when} status"] = (agent.state / "status.json").read_text()
     told[f"{when} metrics"] = agent.metrics()
     told[f"{when} health"] = agent.health("readiness")[1] + agent.health("liveness")[1]
     told[f"{when} command"] = agent.command("status").stdout
     told[f"{when} shown"] = shown(agent, {})
+
+
+def answers(agent: Agent) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(agent.metrics() and agent.health("liveness"))
+    return False
 
 
 def shown(agent: Agent, env: dict[str, str]) -> str:

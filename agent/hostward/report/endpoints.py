@@ -67,15 +67,16 @@ def metrics_server(settings: Settings, metrics: Metrics) -> Server | None:
 
 
 class Servers:
-    """Both servers, as settings want them; main thread only. One whose settings change is stopped and made anew."""
+    """Both servers, as settings want them, from when it is made; main thread only. One whose settings change is made anew."""
 
-    def __init__(self, health: HealthBoard, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, health: HealthBoard, metrics: Metrics) -> None:
         self._makers: Mapping[str, Callable[[Settings], Server | None]] = {
             "health_": lambda settings: health_server(settings, health),
             "prometheus_metrics_": lambda settings: metrics_server(settings, metrics),
         }
         self._wanted: dict[str, tuple[object, ...]] = {}
         self._running: dict[str, Server] = {}
+        self.follow(settings)
 
     def follow(self, settings: Settings) -> None:
         """Makes them as the settings say; never raises."""
