@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostward.dataplane.fake import FakeKernel, KilledError
+from hostward.dataplane.transition import renamed
 from hostward.model.resolved import Resolved, ResolvedEndpoint, ResolvedWorkload
 from hostward.render.evaluate import Packet
-from hostward.render.ruleset import DROP, Rule, Ruleset, TableId
+from hostward.render.ruleset import DROP, Hook, Rule, Ruleset, Table, TableId
 from tests.unit import worlds
 from tests.unit.kernels import add_foreign, assert_holds, carry_out, install, watch
 
@@ -26,6 +27,17 @@ def ready(seed: int) -> tuple[random.Random, FakeKernel, list[Packet]]:
     if rng.random() < 0.5:
         add_foreign(kernel)
     return rng, kernel, [worlds.packet(rng) for _ in range(PACKETS)]
+
+
+def otherwise_named(ruleset: Ruleset) -> Ruleset:
+    """The same rules in chains that all have other names."""
+    tables = {}
+    for where, table in ruleset.tables.items():
+        names = {name: f"hw-chain-{number}" for number, name in enumerate(table.chains)}
+        chains = {names[name]: renamed(chain, names, {}) for name, chain in table.chains.items()}
+        hooks = {name: Hook(renamed(h.first, names, {}), renamed(h.last, names, {})) for name, h in table.hooks.items()}
+        tables[where] = Table(chains, hooks)
+    return Ruleset(tables, ruleset.sets)
 
 
 @settings(max_examples=120, deadline=None)
@@ -80,13 +92,15 @@ def test_a_workload_is_lent_addresses_and_shut_at_one_moment(comes: bool) -> Non
     assert_holds(kernel, new)
 
 
+@pytest.mark.parametrize("names", ["ours", "others"])
 @settings(max_examples=30, deadline=None)
 @given(SEEDS)
-def test_rules_of_an_older_version_stay_in_force_until_the_new_ones_are(seed: int) -> None:
-    """Another version wrote other rules under our names: none of them is known, nor is the jump to them."""
+def test_rules_of_an_older_version_stay_in_force_until_the_new_ones_are(names: str, seed: int) -> None:
+    """Another version wrote other rules, under our names or not: none of them is known, nor is the jump to them."""
     rng, kernel, packets = ready(seed)
     old = worlds.world(rng)
-    install(kernel, worlds.ruleset(old))
+    before = worlds.ruleset(old)
+    install(kernel, before if names == "ours" else otherwise_named(before))
     for chains in (*kernel.chains.values(), *kernel.builtins.values()):
         for name, chain in chains.items():
             chains[name] = tuple(replace(rule, comment="hw:old") if isinstance(rule, Rule) else rule for rule in chain)

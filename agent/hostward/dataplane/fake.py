@@ -288,4 +288,5 @@ def _plain(chains: Mapping[str, Stored]) -> dict[str, tuple[Rule, ...]]:
 def _opaque(rule: Rule | Foreign) -> Unknown:
     content, meaning = (rule.content, rule.rule) if isinstance(rule, Foreign) else (repr(rule).encode(), rule)
     jumps = isinstance(meaning.target, Jump) and is_own_chain(meaning.target.chain)
-    return Unknown(content, ours=jumps or meaning.comment.startswith("hw:"))
+    leads_to = meaning.target.chain if isinstance(meaning.target, Jump) and jumps else ""
+    return Unknown(content, ours=jumps or meaning.comment.startswith("hw:"), leads_to=leads_to)

@@ -15,10 +15,14 @@ from hostward.render.ruleset import Chain, Family, Hook, IPSet, Rule, TableId
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A rule in the kernel that is none of those we know: opaque, compared by its content. `ours`: it jumps to our chains."""
+    """A rule in the kernel that is none of those we know: opaque, compared by its content.
+
+    `ours`: it jumps to our chains, or has a comment of ours; `leads_to` is that chain.
+    """
 
     content: bytes
     ours: bool = False
+    leads_to: str = ""
 
 
 ActualChain = tuple[Rule | Unknown, ...]

@@ -64,7 +64,8 @@ def generation(state: ActualState, family: Family, marks: Marks) -> bool:
 def hook_of(builtin: ActualChain, kernel_chain: str, marks: Marks, generation: bool) -> Hook:
     """Our rules in a kernel chain that packets of a generation meet, as they were before they were gated.
 
-    If no jump of ours is known there but something is ours, it is taken for the jump to the usual root.
+    If no jump of ours is known there but something is ours, it is taken for a jump without conditions: to the chain that it
+    leads to, which another version may have named, or to the usual root.
     """
     live, dead = is_set(marks.generation), is_clear(marks.generation)
     if not generation:
@@ -80,8 +81,10 @@ def hook_of(builtin: ActualChain, kernel_chain: str, marks: Marks, generation: b
             continue
         plain = replace(rule, matches=rule.matches[1:]) if rule.matches[:1] == (live,) else rule
         (first if isinstance(rule.target, Jump) else last).append(plain)
-    if not jumps and any(isinstance(rule, Unknown) and rule.ours for rule in builtin):
-        first.append(Rule((), Jump(root(kernel_chain))))
+    unknown = [rule for rule in builtin if isinstance(rule, Unknown) and rule.ours]
+    if unknown and not jumps:
+        roots = dict.fromkeys(rule.leads_to for rule in unknown if rule.leads_to)
+        first += [Rule((), Jump(name)) for name in roots or (root(kernel_chain),)]
     return Hook(tuple(first), tuple(last))
 
 
