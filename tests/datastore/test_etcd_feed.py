@@ -23,6 +23,7 @@ from hostward.datastore.store import AlreadyExistsError, StoreError
 from hostward.model.keys import ROOT, ResourceKey
 from tests.datastore.recorder import WITHIN, Recorder, running
 from tests.lab.etcd import Etcd, free_ports
+from tests.lab.etcd_cluster import EtcdCluster
 
 pytestmark = pytest.mark.etcd
 
@@ -296,37 +297,21 @@ def test_endpoints_are_tried_in_turn(etcd: Etcd) -> None:
             assert len(rotating.peers()) == 3
 
 
-def test_a_leader_that_dies(tmp_path: Path) -> None:
-    free = free_ports(6)
-    ports = list(zip(free[::2], free[1::2], strict=True))
-    cluster = ",".join(f"m{number}=http://127.0.0.1:{peer}" for number, (_, peer) in enumerate(ports))
-    options = ["--initial-cluster", cluster, "--heartbeat-interval", "50", "--election-timeout", "500"]
-    members = [Etcd(name=f"m{number}", ports=pair, options=options, start=False) for number, pair in enumerate(ports)]
-    try:
-        for member in members:
-            member.launch()
-        for member in members:
-            member.wait_ready()
-        with running(feed(*members)) as heard:
-            heard.wait(lambda: heard.snapshots)
-            with Writer(*members) as writer:
-                for _ in range(2):
-                    heard.wait(grown(heard, len(heard.state) + 20))
-                    led = json.loads(members[0].ctl("endpoint", "status", "--cluster", "-w", "json"))
-                    leader = led[0]["Status"]["leader"]
-                    url = next(one["Endpoint"] for one in led if one["Status"]["header"]["member_id"] == leader)
-                    member = next(one for one in members if one.url == url)
-                    member.kill()
-                    heard.wait(grown(heard, len(heard.state) + 20), "writes go on without the old leader")
-                    member.start()
-            heard.wait(caught_up(heard, writer))
-            assert len(heard.snapshots) == 1
-            told = seen(heard)
-            assert len(told) == len(set(told))
-            assert set(writer.confirmed.items()) <= set(told)
-    finally:
-        for member in members:
-            member.close()
+def test_a_leader_that_dies() -> None:
+    with EtcdCluster() as cluster, running(feed(*cluster.members)) as heard:
+        heard.wait(lambda: heard.snapshots)
+        with Writer(*cluster.members) as writer:
+            for _ in range(2):
+                heard.wait(grown(heard, len(heard.state) + 20))
+                member = cluster.leader()
+                member.kill()
+                heard.wait(grown(heard, len(heard.state) + 20), "writes go on without the old leader")
+                member.start()
+        heard.wait(caught_up(heard, writer))
+        assert len(heard.snapshots) == 1
+        told = seen(heard)
+        assert len(told) == len(set(told))
+        assert set(writer.confirmed.items()) <= set(told)
 
 
 def test_odd_keys_and_values(etcd: Etcd) -> None:

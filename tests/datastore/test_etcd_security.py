@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,32 +19,10 @@ from hostward.datastore.store import StoreError
 from hostward.model import keys
 from hostward.model.keys import ROOT
 from tests.datastore.recorder import running
+from tests.lab.certificates import authority, issue
 from tests.lab.etcd import Etcd, Tls
 
 pytestmark = pytest.mark.etcd
-
-
-def _openssl(*arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)
-
-
-def authority(home: Path, name: str) -> Path:
-    """A certificate authority; its certificate, beside its key."""
-    cert = home / f"{name}.pem"
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    _openssl("req", "-x509", *curve, "-subj", f"/CN={name}", "-keyout", str(home / f"{name}.key"), "-out", str(cert))
-    return cert
-
-
-def issue(home: Path, ca: Path, name: str, alternatives: str = "IP:127.0.0.1,DNS:localhost") -> tuple[Path, Path]:
-    """A certificate for server or client, and its key."""
-    key, request, cert = home / f"{name}.key", home / f"{name}.csr", home / f"{name}.pem"
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    _openssl("req", *curve, "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(request))
-    (home / "ext").write_text(f"subjectAltName={alternatives}\n")
-    signer = ["-CA", str(ca), "-CAkey", str(ca.with_suffix(".key")), "-CAcreateserial", "-days", "2"]
-    _openssl("x509", "-req", "-in", str(request), *signer, "-extfile", str(home / "ext"), "-out", str(cert))
-    return cert, key
 
 
 @pytest.fixture(scope="module")

@@ -32,13 +32,17 @@ class LostError(AssertionError):
 
 
 class Disturbance:
-    """Writes states one after another, and kills the agent at some of them. `midway`: kills that left a change half done."""
+    """Writes states one after another, and kills the agent at some of them.
+
+    `midway`: kills that left a change half done. `converged`: seconds from each start after a kill until all is applied.
+    """
 
     def __init__(self, agent: Agent, etcd: Etcd, shapes: Drawing, seed: int) -> None:
         self.agent, self.etcd, self.shapes = agent, etcd, shapes
         self.rng = random.Random(seed)
         self.state: State = {}
-        self.kills = self.midway = 0
+        self.kills = self.midway = self.sent = 0
+        self.converged: list[float] = []
 
     def write(self) -> int:
         """The next state in one transaction; its revision."""
@@ -51,14 +55,17 @@ class Disturbance:
         """So many changes, so many of them with a kill; more of these until some of the kills came midway."""
         doomed = set(self.rng.sample(range(changes), kills))
         for number in range(changes):
-            self.agent.wait_applied(self.write_and_kill() if number in doomed else self.write())
+            if number in doomed:
+                self.write_and_kill()
+            else:
+                self.agent.wait_applied(self.write())
         for _ in range(4 * kills):
             if self.midway >= 2:
                 return
-            self.agent.wait_applied(self.write_and_kill())
+            self.write_and_kill()
 
-    def write_and_kill(self) -> int:
-        """A change, a kill about when it is carried out, and another agent."""
+    def write_and_kill(self) -> None:
+        """A change, a kill about when it is carried out, and another agent until it is in force."""
         with ThreadPoolExecutor(1) as writer:
             write = writer.submit(self.write)
             time.sleep(self.rng.uniform(0.005, 0.06))
@@ -66,8 +73,10 @@ class Disturbance:
             revision = write.result()
         self.kills += 1
         self.midway += any("hw~" in line for lines in saved.rules(self.agent.namespace).values() for line in lines)
+        began = time.monotonic()
         self.agent.start()
-        return revision
+        self.agent.wait_applied(revision)
+        self.converged.append(time.monotonic() - began)
 
 
 def difference(old: State, new: State) -> tuple[State, list[str]]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 import pytest
 
 from tests.e2e import documents as d
 from tests.e2e.conftest import ALL_OPEN, GUARDED, Site
 from tests.lab import saved
-from tests.lab.agent import Agent
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
 FOREIGN = """\
@@ -132,36 +130,3 @@ def test_the_last_understood_version_outlives_the_agent(guarded: Site) -> None:
     assert guarded.reached() == GUARDED
     (aside,) = guarded.agent.status()["setAside"]
     assert (aside["path"], aside["olderInForce"]) == ("spec.unheardOf", True)
-
-
-def test_the_xtables_lock_is_held_by_somebody_else(guarded: Site) -> None:
-    """Longer than one attempt waits for it: it is reported, and done as soon as the lock is free."""
-    guarded.agent.stop()
-    guarded.agent.env["HOSTWARD_IPTABLES_LOCK_TIMEOUT"] = "1"
-    guarded.agent.start()
-    guarded.agent.wait_applied(guarded.etcd.revision())
-    holder = guarded.worker.popen("flock", str(guarded.agent.lock_file), "cat", stdin=subprocess.PIPE)
-    try:
-        guarded.until("somebody holds the lock", lambda: bool(_locked(guarded.agent)))
-        revision = guarded.etcd.delete(d.policy_key("web"))
-        guarded.agent.wait_received(revision)
-        guarded.until("it is told", lambda: "xtables lock" in guarded.agent.health("readiness")[1])
-        assert guarded.agent.health("readiness")[0] == 503
-        assert guarded.agent.health("liveness")[0] == 200
-        assert guarded.agent.metric("hostward_applied_revision") < revision
-        assert guarded.agent.metric("hostward_apply_failures_total") > 0
-        assert guarded.reached() == GUARDED
-        holder.communicate("", timeout=20)
-        assert holder.returncode == 0
-    finally:
-        holder.kill()
-        holder.wait(10)
-    guarded.agent.wait_applied(revision)
-    assert guarded.reached() == {"v4": (22, 81), "v6": (22, 81)}
-    assert guarded.agent.health("readiness")[0] == 200
-
-
-def _locked(agent: Agent) -> str:
-    inode = str(agent.lock_file.stat().st_ino)
-    with open("/proc/locks", encoding="ascii") as locks:
-        return "".join(line for line in locks if line.split()[5].rpartition(":")[2] == inode)

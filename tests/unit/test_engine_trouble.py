@@ -13,7 +13,7 @@ from hostward.dataplane.fake import FakeKernel, Foreign
 from hostward.dataplane.kernel import KernelError, Step, TableEdit
 from hostward.datastore.feed import Changes
 from hostward.engine.applier import Applier
-from hostward.engine.schedule import Checks, Every
+from hostward.engine.schedule import Checks, Every, Retry
 from hostward.model.keys import ROOT
 from hostward.model.links import Link
 from hostward.render.evaluate import Packet, evaluate
@@ -91,6 +91,15 @@ def test_a_failed_check_is_made_again_long_before_an_interval_of_an_hour() -> No
     assert checks.due - 19 == 10.0
     checks.done(30.0, 0.0)
     assert (checks.due, checks.delay) == (3630.0, 0.1)
+
+
+def test_who_is_kept_waiting_by_somebody_else_tries_again_soon() -> None:
+    """A lock that is free again must not stay unused for ten seconds (reliability.md L1)."""
+    refused, waiting = Retry(), Retry()
+    for now in range(20):
+        refused.failed(float(now))
+        waiting.failed(float(now), soon=True)
+    assert (refused.due, waiting.due) == (29.0, 20.0)
 
 
 # --- refusals ----------------------------------------------------------------------------------------------------------

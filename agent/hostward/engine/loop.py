@@ -218,7 +218,7 @@ class Loop:
             outcome, refused = self._bring(desired, self._options.marks)
         except KernelError as error:
             self._focus = None
-            self._retry.failed(time.monotonic())
+            self._retry.failed(time.monotonic(), soon=error.retry)
             self._teller.failed(error, time.monotonic() - began)
             return
         if refused is not None:  # in force but for the sets that the kernel doesn't take, whose rules are closed

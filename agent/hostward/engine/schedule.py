@@ -7,6 +7,7 @@ from typing import Final
 
 MOST_OF_A_CORE: Final = 0.05
 FIRST_RETRY, LAST_RETRY = 0.1, 10.0
+SOON: Final = 1.0  # seconds
 TICK: Final = 1.0
 COUNT_INTERVAL: Final = 5.0
 NEVER: Final = float("inf")
@@ -60,7 +61,10 @@ class Every:
 
 @dataclass(slots=True)
 class Retry:
-    """Backoff after failures, doubling from 0.1 s to 10 s. `due` is never while nothing failed."""
+    """Backoff after failures, doubling from 0.1 s to 10 s. `due` is never while nothing failed.
+
+    `soon`: somebody else was in the way, who may be gone in a moment, and an attempt waits for that by itself: to 1 s only.
+    """
 
     due: float = NEVER
     delay: float = FIRST_RETRY
@@ -70,9 +74,9 @@ class Retry:
         """Whether something is left to try again."""
         return self.due != NEVER
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, *, soon: bool = False) -> None:
         """Something failed just now."""
-        self.due = now + self.delay
+        self.due = now + (min(self.delay, SOON) if soon else self.delay)
         self.delay = min(self.delay * 2, LAST_RETRY)
 
     def succeeded(self) -> None:
