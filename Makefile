@@ -6,15 +6,17 @@ export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$(PATH)")
 TYPED := demo tests/lab
+FIGURES := HOSTWARD_FIGURES=build/figures.jsonl
 SCRIPTS := $(wildcard scripts/*.sh vagrant/*.sh) .ci/run
 
-.PHONY: help setup demo test conformance kube test-kube lint bench lock clean
+.PHONY: help setup demo test conformance kube test-kube soak lint bench lock clean
 
 help:
 	@echo 'make demo    the main job with real packets, in network namespaces; half a minute'
 	@echo 'make test    all tests but those that take minutes each'
 	@echo 'make conformance  all public verdicts on Kubernetes NetworkPolicies by real packets; two to three minutes'
 	@echo 'make test-kube  tests against a real API server and kube-proxy, which `make kube` builds first (four minutes, once)'
+	@echo 'make soak    the long forms of tests, to their gates, and their figures into docs/reliability.md; an hour or two'
 	@echo 'make lint    style, types and layers'
 	@echo 'make bench   the benchmarks'
 	@echo 'make setup   only what the others need: Debian packages, .venv'
@@ -38,6 +40,12 @@ kube: setup
 
 test-kube: kube
 	$(AS_ROOT) $(BIN)/python -B -m pytest -m kube tests/kube
+
+# A gate that is missed fails in the end; the figures that were reached are kept all the same.
+soak: setup
+	@rm -rf build/figures.jsonl
+	@status=0; $(AS_ROOT) env $(FIGURES) $(BIN)/python -B -m pytest -m soak || status=$$?; \
+	env $(FIGURES) $(BIN)/python -B -m tests.reliability.report; exit $$status
 
 lint: setup
 	$(BIN)/ruff check .
