@@ -30,7 +30,7 @@ demo: setup
 	@$(AS_ROOT) $(BIN)/python -B -m demo
 
 test: setup
-	$(AS_ROOT) $(BIN)/python -B -m pytest --hypothesis-profile=same -m 'not (soak or kube or conformance)'
+	$(AS_ROOT) $(BIN)/python -B -m pytest -n auto --maxprocesses 4 --dist loadfile --hypothesis-profile=same -m 'not (soak or kube or conformance)'
 
 conformance: setup
 	$(AS_ROOT) $(BIN)/python -B -m pytest -m conformance tests/conformance
