@@ -79,20 +79,22 @@ class IPSets:
         nomatch"). A set that somebody made with another type or with options ("hash:net with timeout") has that as its type
         and an empty `members`; it takes a ReplaceSet, or a DestroySet when the type itself differs.
         """
+        bodies = self._list(names, headers_only=not members)
+        if not members:
+            return {
+                one.name: _actual(one) for one in map(wire.known_header, bodies) if one is not None and is_own_set(one.name)
+            }
         found: dict[str, ActualSet] = {}
         content: dict[str, list[str]] = {}
-        for body in self._list(names, headers_only=not members):
+        for body in bodies:
             name = wire.name_of(body)
             if not is_own_set(name):
                 continue
-            header = wire.header(body)
-            if header is not None:
-                found[name] = ActualSet(header.type, header.family, header.max_members, None, header.count)
+            if (header := wire.header(body)) is not None:
+                found[name] = _actual(header)
                 content[name] = []
-            if members and name in found and found[name].type in wire.TYPES:
+            if name in found and found[name].type in wire.TYPES:
                 content[name] += wire.members(body, found[name].family)
-        if not members:
-            return found
         return {
             name: ActualSet(set_.type, set_.family, set_.max_members, frozenset(content[name]), set_.count)
             for name, set_ in found.items()
@@ -269,6 +271,11 @@ class IPSets:
     def _broken(self, error: OSError) -> KernelError:
         self.close()
         return KernelError(f"the conversation with the kernel about sets broke: {error.strerror or error}", retry=True)
+
+
+def _actual(header: wire.Header) -> ActualSet:
+    """A set of which nothing but the header was read."""
+    return ActualSet(header.type, header.family, header.max_members, None, header.count)
 
 
 def _error(what: str, refused: RefusedError, step: SetStep | None) -> KernelError:
