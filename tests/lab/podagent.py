@@ -40,6 +40,7 @@ class PodAgent(Agent):
         self.first = [self.specs[container["name"]] for container in pod.get("initContainers", ())]
         (name,) = (container["name"] for container in pod["containers"])
         self.spec = replace(self.specs[name], env={**self.specs[name].env, "HOSTWARD_LOG_FORMAT": "json"}, **changes)
+        self.env = {key: value for key, value in self.spec.env.items() if key.startswith("HOSTWARD_")}  # where it answers
 
     def start(self) -> None:
         """Runs the init containers, starts the agent and returns at once."""

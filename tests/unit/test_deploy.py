@@ -37,9 +37,13 @@ def agent(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_probes_ask_where_the_agent_answers(agent: dict[str, Any]) -> None:
+    settings = resolve({e["name"]: e["value"] for e in agent["env"] if "value" in e}, {}, None, None, "worker").settings
+    assert settings.health_enabled
+    assert settings.health_host == "127.0.0.1"
+    assert settings.health_port != BUILT_IN.health_port, "calico-node answers on Felix's own"
     for probe, path in (("livenessProbe", "/liveness"), ("readinessProbe", "/readiness")):
         asked = agent[probe]["httpGet"]
-        assert (asked["host"], asked["port"], asked["path"]) == (BUILT_IN.health_host, BUILT_IN.health_port, path)
+        assert (asked["host"], asked["port"], asked["path"]) == (settings.health_host, settings.health_port, path)
 
 
 def test_the_pod_has_what_enforcement_needs_and_no_more(pod: dict[str, Any], agent: dict[str, Any]) -> None:
@@ -78,7 +82,7 @@ def test_what_the_agent_writes_is_mounted_from_the_host(pod: dict[str, Any], age
 
 
 def test_etcd_comes_from_calicos_own_names(pod: dict[str, Any], agent: dict[str, Any]) -> None:
-    keys = {entry["name"]: entry["valueFrom"].get("configMapKeyRef") for entry in agent["env"]}
+    keys = {entry["name"]: entry["valueFrom"].get("configMapKeyRef") for entry in agent["env"] if "valueFrom" in entry}
     assert {name: ref["key"] for name, ref in keys.items() if ref} == {
         "ETCD_ENDPOINTS": "etcd_endpoints",
         "ETCD_CA_CERT_FILE": "etcd_ca",
@@ -92,7 +96,7 @@ def test_etcd_comes_from_calicos_own_names(pod: dict[str, Any], agent: dict[str,
 
 
 def test_its_environment_is_no_bad_setting(agent: dict[str, Any]) -> None:
-    resolved = resolve({entry["name"]: "worker" for entry in agent["env"]}, {}, None, None, "elsewhere")
+    resolved = resolve({entry["name"]: entry.get("value", "worker") for entry in agent["env"]}, {}, None, None, "elsewhere")
     assert not resolved.errors
     assert resolved.settings.node_name == "worker"
 
