@@ -124,7 +124,7 @@ CATALOGUE = (
         "F1",
         "more than 100,000 packets a second at a Log rule",
         "no more logged than logActionRateLimit lets, every drop counted, below 30 % of a core, a change within 2 s, 0 lost",
-        ("reliability/test_flood.py::test_f1_a_flood_at_a_log_rule", "reliability/test_logs.py::test_f1_a_flood_at_a_log_rule"),
+        ("reliability/test_flood.py::test_f1_a_flood_at_a_log_rule",),
         "what is logged is the packet counter of the LOG rule: a namespace's kernel log goes nowhere",
     ),
     Scenario(

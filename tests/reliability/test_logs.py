@@ -1,4 +1,4 @@
-"""What the agent writes about itself: no secret ever (Q5), nothing that stops it (F2), no more for a flood of packets (F1)."""
+"""What the agent writes about itself: no secret ever (Q5), and nothing that stops it (F2)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import documents as d
-from tests.e2e.conftest import GUARDED, Site, start_guarding
-from tests.lab import saved
+from tests.e2e.conftest import GUARDED, Site
 from tests.lab.agent import COMMAND, Agent
-from tests.lab.probes import Stream, StreamClass
+from tests.lab.figures import Figures
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
 PASSWORD, WRONG = "Right-Pass-Phrase-90210", "Wrong-Pass-Phrase-90211"
@@ -73,7 +72,7 @@ def with_users(site: Site) -> None:
     site.etcd.user = "root:the-lab-s-own"
 
 
-def test_q5_no_secret_is_told_anywhere(site: Site, tmp_path: Path) -> None:
+def test_q5_no_secret_is_told_anywhere(site: Site, tmp_path: Path, figures: Figures) -> None:
     """A whole run with everything that goes wrong: wrong password, lost token, broken key, password in the wrong place."""
     agent, told = site.agent, dict[str, str]()
     revision = site.guard()
@@ -123,8 +122,8 @@ def test_q5_no_secret_is_told_anywhere(site: Site, tmp_path: Path) -> None:
     assert any("agent" in line for line in told["command lines"].split("\n")), "processes were looked at"
     assert not [line for line in agent.log_lines() if line.get("raw")], "every line is one of ours"
     found = [f"{secret} in {where}" for where, text in told.items() for secret in SECRETS if secret in text]
-    print("Q5", "bytes searched", sum(map(len, told.values())), "B")
-    print("Q5", "secrets found", len(found))
+    figures.tell("Q5", "bytes searched", sum(map(len, told.values())), "B", how="sum")
+    figures.tell("Q5", "secrets found", len(found), how="sum")
     assert not found
 
 
@@ -178,7 +177,7 @@ def change(site: Site, agent: Agent, number: int) -> float:
     return time.monotonic() - began
 
 
-def test_f2_a_stderr_that_nobody_reads(site: Site) -> None:
+def test_f2_a_stderr_that_nobody_reads(site: Site, figures: Figures) -> None:
     """Changes get into the kernel as ever, /metrics and probes answer, lines come out once somebody reads, the agent ends."""
     with ExitStack() as stack:
         site.guard()
@@ -195,7 +194,7 @@ def test_f2_a_stderr_that_nobody_reads(site: Site) -> None:
         for number in range(20):
             change(site, agent, number)
         assert agent.stop() == 0
-    print("F2", "slowest change while stderr is blocked", slowest, "s")
+    figures.tell("F2", "slowest change while stderr is blocked", slowest, "s")
 
 
 def test_f2_a_stderr_whose_reader_has_gone(site: Site) -> None:
@@ -230,40 +229,3 @@ def test_f2_no_stdin_stdout_and_stderr_at_all(site: Site) -> None:
         with contextlib.closing(sqlite3.connect(agent.state / "memory.db")) as memory:
             assert memory.execute("pragma integrity_check").fetchall() == [("ok",)]
         assert (agent.state / "agent.lock").read_text().strip().isdigit()
-
-
-LIMIT, BURST = 10, 5
-
-
-def test_f1_a_flood_at_a_log_rule(site: Site) -> None:
-    """The kernel logs what logActionRateLimit lets it and drops all the rest; the agent's log is as long as without."""
-    spec = {"logActionRateLimit": f"{LIMIT}/second", "logActionRateLimitBurst": BURST}
-    site.etcd.put(f"{d.ROOT}felixconfigurations/default", {"metadata": {"name": "default"}, "spec": spec})
-    rules = [d.to_ports(action, [5001]) for action in ("Log", "Deny")]
-    site.etcd.put(d.policy_key("flood"), d.policy("flood", 1, rules))
-    start_guarding(site)
-    agent = site.agent
-    quiet = change(site, agent, 0)
-    classes = [StreamClass("flood", site.WORKER[0][0], 5001)]
-    with Stream(site.hosts["client0"], classes, {site.worker: [5001]}, rate=5000) as stream:
-        lines, cpu = len(agent.log_lines()), agent.cpu_seconds()
-        began = time.monotonic()
-        stream.start()
-        changed = 10
-        slowest = max(change(site, agent, number) for number in range(1, 1 + changed))
-        time.sleep(1)
-        report = stream.finish()["flood"]
-        seconds = time.monotonic() - began
-    assert not report.arrived
-    assert report.sent > 2000
-    changes = [line for line in agent.log_lines()[lines:] if line["event"] in ("resource changed", "applied")]
-    assert len(agent.log_lines()) - lines - len(changes) <= 2, "the flood isn't the agent's to tell of"
-    logged = saved.packets(site.worker, "-j LOG")
-    # Every commit of a table makes the kernel forget what a limit has let through: the burst may pass again after it.
-    assert BURST <= logged <= (changed + 1) * BURST + LIMIT * (seconds + 2)
-    print("F1", "packets at the Log rule", report.sent)
-    print("F1", "of them logged a second", logged / seconds, "/s")
-    print("F1", "slowest change meanwhile", slowest, "s")
-    print("F1", "the same change without", quiet, "s")
-    print("F1", "share of a core", (agent.cpu_seconds() - cpu) / seconds)
-    site.until("each drop is counted", lambda: agent.metric("hostward_dropped_packets_total", reason="policy") == report.sent)

@@ -19,12 +19,12 @@ import pytest
 
 from hostward.model.keys import KINDS
 from hostward.report.server import MAX_CONNECTIONS
-from tests.datastore.test_etcd_security import authority, issue
 from tests.e2e import documents as d
 from tests.e2e.conftest import GUARDED, Site, start_guarding
+from tests.lab.certificates import authority, issue
+from tests.lab.figures import Figures, sizes
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
-SECONDS = 5
 ABUSE = Path(__file__).with_name("abuse.py")
 
 
@@ -79,14 +79,15 @@ def size(pid: int, what: str) -> int:
     return len(os.listdir(f"/proc/{pid}/{what}"))
 
 
-def test_p1_clients_that_mean_no_good(exposed: Site) -> None:
+@sizes("seconds", short=4, full=60)
+def test_p1_clients_that_mean_no_good(exposed: Site, figures: Figures, seconds: float) -> None:
     """Threads and files are bounded, changes get into the kernel as fast as ever, whoever asks properly is answered."""
     agent, client = exposed.agent, Client(exposed)
     assert [client.get(version=version)[0] for version in (4, 6)] == [200, 200]
     assert not exposed.probers[1].can_connect(exposed.WORKER[0][0], 9091), "to whom no policy opens it"
     quiet = [change(exposed, number) for number in range(20)]
     threads, files, cpu, began = size(agent.pid, "task"), size(agent.pid, "fd"), agent.cpu_seconds(), time.monotonic()
-    words = ("-S", "-E", str(ABUSE), exposed.WORKER[0][0], "9091", str(SECONDS))
+    words = ("-S", "-E", str(ABUSE), exposed.WORKER[0][0], "9091", str(seconds))
     abuse = exposed.hosts["client0"].popen(sys.executable, *words, stdout=subprocess.PIPE)
     under, most = [], [0, 0]
     try:
@@ -101,8 +102,17 @@ def test_p1_clients_that_mean_no_good(exposed: Site) -> None:
     share = (agent.cpu_seconds() - cpu) / (time.monotonic() - began)
     assert client.get()[0] == 200
     assert exposed.reached() == GUARDED
-    print(f"P1 {seen}, threads {threads} -> {most[0]}, files {files} -> {most[1]}, share of a core {share:.2f}")
-    print(f"P1 apply: median {statistics.median(quiet)} s -> {statistics.median(under)} s of {len(under)}, most {max(under)} s")
+    for what in ("idle", "slow", "big", "scrapes"):
+        figures.tell(
+            "P1", {"big": "megabytes of headers", "scrapes": what}.get(what, f"{what} connections"), seen[what], how="sum"
+        )
+    figures.tell("P1", "threads more", most[0] - threads)
+    figures.tell("P1", "files more", most[1] - files)
+    figures.tell("P1", "share of a core", share)
+    figures.tell("P1", "slowest scrape", seen["slowest scrape"], "s")
+    figures.tell("P1", "median of an apply without", statistics.median(quiet), "s")
+    figures.tell("P1", "median of an apply", statistics.median(under), "s")
+    figures.tell("P1", "slowest apply", max(under), "s")
     assert most[0] <= threads
     assert most[1] <= files + MAX_CONNECTIONS + 10
     assert seen["idle"] >= 1000
@@ -211,7 +221,7 @@ def series(text: str) -> set[str]:
     return {line.rpartition(" ")[0] for line in text.splitlines() if line and not line.startswith("#")}
 
 
-def test_p3_names_that_others_choose_make_no_endless_labels(exposed: Site) -> None:
+def test_p3_names_that_others_choose_make_no_endless_labels(exposed: Site, figures: Figures) -> None:
     """Kinds that nobody knows, objects that are set aside, settings that don't exist, interfaces that come and go."""
     agent = exposed.agent
     before = series(agent.metrics())
@@ -238,7 +248,10 @@ def test_p3_names_that_others_choose_make_no_endless_labels(exposed: Site) -> No
     began = time.monotonic()
     text = agent.metrics()
     took, new = time.monotonic() - began, series(text) - before
-    print(f"P3 {len(before)} series -> {len(before | new)}, {len(text)} bytes in {took:.3f} s")
+    figures.tell("P3", "series without", len(before))
+    figures.tell("P3", "series", len(before | new))
+    figures.tell("P3", "bytes of a scrape", len(text), "B")
+    figures.tell("P3", "a scrape takes", took, "s")
     assert agent.metric("hostward_objects_set_aside") > 200
     assert len(new) < 100, sorted(new)
     values: dict[str, set[str]] = {}

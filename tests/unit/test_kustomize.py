@@ -20,7 +20,9 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 OPERATOR = json.loads((Path(__file__).parents[1] / "manifests/prometheus-operator.json").read_text(encoding="utf-8"))
 """Of the two kinds of the Prometheus operator that we use the fields that we use, as its documentation has them."""
 VARIANTS = ("base", "monitoring", "overlays/etcd-tls", "overlays/podmonitor", "overlays/privileged")
-TOGETHER = "resources:\n- ../base\ncomponents:\n- ../components/etcd-tls\n- ../components/podmonitor\n- ../components/privileged\n"
+TOGETHER = (
+    "resources:\n- ../base\ncomponents:\n- ../components/etcd-tls\n- ../components/podmonitor\n- ../components/privileged\n"
+)
 RELEASES = ("1.25", "1.30", "1.37")
 Document = dict[str, Any]
 
