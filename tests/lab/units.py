@@ -28,6 +28,10 @@ class Unit:
         """A setting's values in order; none where it isn't set."""
         return self._settings.get((section, name), [])
 
+    def names(self, section: str) -> list[str]:
+        """The settings of a section, each once."""
+        return [name for of, name in self._settings if of == section]
+
     def one(self, section: str, name: str) -> str:
         """The value of a setting that is there once."""
         (value,) = self.all(section, name)

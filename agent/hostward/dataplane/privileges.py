@@ -17,7 +17,8 @@ _HEADER, _SETS = struct.Struct("=Ii"), struct.Struct("=6I")
 
 
 def take_up() -> None:
-    """Makes every permitted capability effective, inheritable and ambient. Nothing for root, who has them in any case.
+    """Makes every permitted capability effective, inheritable and ambient. Nothing for root, who has them in any case, nor
+    where they are so already: a service's filter of system calls may forbid to change them.
 
     OSError where the kernel refuses; what is then missing, its use will tell.
     """
@@ -27,7 +28,9 @@ def take_up() -> None:
     header, sets = _HEADER.pack(_VERSION_3, 0), ctypes.create_string_buffer(_SETS.size)
     _checked(libc.capget(header, sets))
     _, low, _, _, high, _ = _SETS.unpack(sets.raw)
-    _checked(libc.capset(header, _SETS.pack(low, low, low, high, high, high)))
+    wanted = _SETS.pack(low, low, low, high, high, high)
+    if sets.raw != wanted:
+        _checked(libc.capset(header, wanted))
     for number in range(64):
         if (high << 32 | low) >> number & 1:
             _checked(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0))
