@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-PACKAGES='iptables ipset conntrack iproute2 iputils-ping etcd-server etcd-client gcc libc6-dev python3-venv python3-dev make openssl procps debootstrap shellcheck'
+PACKAGES='iptables ipset conntrack iproute2 iputils-ping etcd-server etcd-client gcc libc6-dev python3-venv python3-dev make openssl procps debootstrap shellcheck bubblewrap systemd'
 
 fail() {
     echo "setup: $*" >&2
