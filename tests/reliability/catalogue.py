@@ -121,6 +121,17 @@ CATALOGUE = (
         ),
     ),
     Scenario(
+        "B1",
+        "the host boots: no network, no agent, no etcd, and then one after the other",
+        "before network-pre.target, and from the first packet on what must not pass doesn't",
+        (
+            "e2e/test_boot.py::test_the_last_rules_hold_from_the_first_packet_on",
+            "e2e/test_boot.py::test_without_them_the_named_interfaces_are_closed",
+            "unit/test_units.py::test_the_last_rules_come_before_the_network_and_the_agent_after_them",
+        ),
+        "the unit's order is looked at, as no systemd runs here",
+    ),
+    Scenario(
         "F1",
         "more than 100,000 packets a second at a Log rule",
         "no more logged than logActionRateLimit lets, every drop counted, below 30 % of a core, a change within 2 s, 0 lost",
@@ -162,13 +173,14 @@ CATALOGUE = (
         (
             "kernel/test_privileges.py::test_two_capabilities_are_enough",
             "unit/test_units.py::test_the_agent_is_no_root_and_has_two_capabilities",
+            "e2e/test_sandbox.py::test_the_agent_works_in_it",
         ),
     ),
     Scenario(
         "Q2",
         "the sandbox of the systemd unit",
         "`systemd-analyze security` scores 2.0 at most",
-        ("unit/test_units.py::test_the_agent_is_exposed_little",),
+        ("unit/test_units.py::test_the_agent_is_exposed_little", "e2e/test_sandbox.py::test_the_sandbox_is_the_units"),
     ),
     Scenario(
         "Q3",
