@@ -132,6 +132,17 @@ CATALOGUE = (
         "the unit's order is looked at, as no systemd runs here",
     ),
     Scenario(
+        "U1",
+        "rules, sets and memory of another version are there when the agent starts",
+        "0 leaked, 0 lost, in the end the same rules as ever and not one of the other version's chains and sets",
+        (
+            "reliability/test_upgrade.py::test_u1_rules_of_another_version",
+            "reliability/test_upgrade.py::test_u1_memory_of_another_version",
+            "e2e/test_boot.py::test_rules_of_a_version_that_names_chains_otherwise_are_taken_over_without_a_gap",
+        ),
+        "made from this version's, by other names and rules: no other version is in a checkout",
+    ),
+    Scenario(
         "F1",
         "more than 100,000 packets a second at a Log rule",
         "no more logged than logActionRateLimit lets, every drop counted, below 30 % of a core, a change within 2 s, 0 lost",
