@@ -174,11 +174,11 @@ def test_a_neighbour_is_shown_until_it_goes():
     felix = recognise(Seen({"filter": frozenset({"cali-INPUT"})}))
     for _ in range(2):
         world.beside.found(felix)
-        assert world.value("other_firewall", name="Felix") == 1
+        assert world.value("other_firewall", program="Felix") == 1
         assert [text.startswith("Felix: chains in iptables-legacy filter") for text in world.beside.warnings()] == [True]
     world.beside.found(recognise(Seen({"nat": frozenset({"KUBE-SERVICES"})})))
-    assert world.value("other_firewall", name="Felix") is None
-    assert world.value("other_firewall", name="kube-proxy") == 1
+    assert world.value("other_firewall", program="Felix") is None
+    assert world.value("other_firewall", program="kube-proxy") == 1
     assert world.beside.warnings() == ()
 
 

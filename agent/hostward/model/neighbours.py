@@ -83,7 +83,7 @@ _KNOWN: Final = (
         ("DOCKER",),
         interfaces=("docker0",),
         means="published ports are forwarded traffic: policies judge them first, by the container's address and port, and with "
-        "hostForwardPolicy All they are denied unless allowed; what a policy accepts doesn't reach DOCKER-USER",
+        "hostForwardPolicy All they are denied unless allowed",
         do="allow published ports by preDNAT policies or in forward policies",
     ),
     _Known("libvirt", ("LIBVIRT_",), ("libvirt_network",), means="traffic of its guests is forwarded traffic to policies"),

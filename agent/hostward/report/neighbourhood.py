@@ -32,7 +32,7 @@ class Neighbourhood:
         self._gauge = Gauge(
             "hostward_other_firewall",
             "1 for each other program that filters packets here.",
-            ["name"],
+            ["program"],
             registry=registry,
         )
         Gauge(
