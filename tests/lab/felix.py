@@ -62,7 +62,7 @@ def _mangle(interface: str) -> list[str]:
     ]
 
 
-def _filter(version: int, interface: str) -> list[str]:
+def _filter(version: int, interface: str, udp: Iterable[int]) -> list[str]:
     inside, outside = f"cali-fh-{interface}", f"cali-th-{interface}"
     discovery = [
         f"-A {chain} -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
@@ -105,6 +105,7 @@ def _filter(version: int, interface: str) -> list[str]:
         f"-A {inside} -m mark --mark 0x0/0x20000 -j DROP",
         f"-A {outside} -j DROP",
         "-A cali-pi-default.web -p tcp -m multiport --dports 80 -j MARK --set-xmark 0x10000/0x10000",
+        *(f"-A cali-pi-default.web -p udp -m multiport --dports {port} -j MARK --set-xmark 0x10000/0x10000" for port in udp),
         f"-A cali-pi-default.friends -p tcp -m set --match-set {SET.format(version)} src -m multiport --dports 81 "
         "-j MARK --set-xmark 0x10000/0x10000",
         *_failsafe("cali-failsafe-in", FAILSAFE_IN),
@@ -123,9 +124,9 @@ def _nat(masquerade: str) -> list[str]:
     ]
 
 
-def text(version: int, interface: str, masquerade: str = "") -> str:
+def text(version: int, interface: str, masquerade: str = "", udp: Iterable[int] = ()) -> str:
     """What its iptables-restore is fed, without what is at the top and end of the kernel's chains."""
-    own = {"raw": _raw(), "mangle": _mangle(interface), "nat": _nat(masquerade), "filter": _filter(version, interface)}
+    own = {"raw": _raw(), "mangle": _mangle(interface), "nat": _nat(masquerade), "filter": _filter(version, interface, udp)}
     lines: list[str] = []
     for table, rules in own.items():
         names = {word for rule in rules for word in rule.split() if word.startswith("cali-")}
@@ -143,9 +144,15 @@ class Felix:
     """Felix on one host, as far as its kernel state goes. `start` programs it, `assert_itself` puts its rules back first."""
 
     def __init__(
-        self, host: Namespace, lock_file: Path, interface: str = "eth0", *, masquerade: tuple[str, str] = ("", "")
+        self,
+        host: Namespace,
+        lock_file: Path,
+        interface: str = "eth0",
+        *,
+        masquerade: tuple[str, str] = ("", ""),
+        udp: Iterable[int] = (),
     ) -> None:
-        self.host, self.lock_file, self.interface, self.masquerade = host, lock_file, interface, masquerade
+        self.host, self.lock_file, self.interface, self.masquerade, self.udp = host, lock_file, interface, masquerade, udp
         self.reinserted = 0
 
     def start(self, members: tuple[str, str]) -> None:
@@ -154,7 +161,7 @@ class Felix:
             name, family = SET.format(version), "inet" if version == 4 else "inet6"
             self.host.run("ipset", "-exist", "create", name, "hash:net", "family", family, "maxelem", "1048576")
             self.host.run("ipset", "-exist", "add", name, member)
-            self._restore(version, text(version, self.interface, self.masquerade[version == 6]))
+            self._restore(version, text(version, self.interface, self.masquerade[version == 6], self.udp))
         self.assert_itself()
 
     def assert_itself(self) -> bool:
@@ -176,7 +183,7 @@ class Felix:
         jump, end = _named(f"-A {chain} -j cali-{chain}"), _named(f"-A {chain} {ACCEPTED} -j ACCEPT")
         if rules and rules[0] == jump:
             return []
-        removed = [f"-D{rule[2:]}" for rule in rules if "cali:" in rule]
+        removed = [f"-D{rule[2:]}" for rule in rules if '"cali:' in rule]
         return [*removed, jump.replace("-A", "-I", 1), *([end] if chain == "FORWARD" else [])]
 
     def _tool(self, version: int, *words: str) -> str:

@@ -14,6 +14,8 @@ from hostward.model.settings import BUILT_IN
 
 
 @click.command(name="cleanup", help="Remove every chain, rule and set of Hostward's from this host. Nothing guards it then.")
+@click.option("--felix", is_flag=True, help="Remove Felix's instead, beside a running agent of ours (docs/from-felix.md).")
+@click.option("--nat", is_flag=True, help="With --felix: also where it masquerades what pods send.")
 @click.option(
     "--state-dir",
     envvar="HOSTWARD_STATE_DIR",
@@ -28,8 +30,14 @@ from hostward.model.settings import BUILT_IN
     show_default="as the agent's",
     help="The xtables lock (iptablesLockFilePath).",
 )
-def command(state_dir: str, lock_file: str) -> None:
+def command(felix: bool, nat: bool, state_dir: str, lock_file: str) -> None:
     """Exit 1 beside a running agent, or when the kernel refuses."""
+    if felix:
+        from hostward.cli.cleanup_felix import cleanup_felix  # noqa: PLC0415 # heavy imports only when they are needed
+
+        sys.exit(cleanup_felix(state_dir, Path(lock_file), nat=nat))
+    if nat:
+        raise click.UsageError("--nat goes with --felix: nothing of Hostward's is in nat")
     from hostward.dataplane.kernel import KernelError  # noqa: PLC0415 # heavy imports only when they are needed
     from hostward.dataplane.linux import LinuxKernel  # noqa: PLC0415 # the same
     from hostward.dataplane.privileges import take_up  # noqa: PLC0415 # the same
