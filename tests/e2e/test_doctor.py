@@ -13,6 +13,7 @@ import pytest
 from tests.e2e import documents as d
 from tests.e2e.conftest import Site
 from tests.lab.agent import COMMAND
+from tests.lab.probes import Listener
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
 
@@ -131,3 +132,36 @@ def test_a_directory(site: Site, tmp_path: Path) -> None:
     assert (code, bad(found)) == (0, {"agent": "warn"})
     code, found = doctor(site, HOSTWARD_DATASTORE=f"dir:{tmp_path / 'none'}")
     assert (code, bad(found)["datastore"]) == (1, "fail")
+
+
+def test_what_all_would_deny_of_what_is_forwarded(site: Site) -> None:
+    """A connection through the worker that Felix's meaning lets pass, and one that a policy with applyOnForward allows."""
+    site.worker.forward()
+    for number, client in enumerate((site.hosts["client0"], site.hosts["client1"])):
+        client.ip(*(f"route add default via {address}" for address in site.WORKER[number]))
+    site.guard()
+    rules = [d.to_ports("Allow", [81], "TCP")]
+    applied = d.policy("through", 30, rules, egress=rules, types=["Ingress", "Egress"])
+    site.etcd.put(d.policy_key("through"), applied)
+    assert "forwarding" not in doctor(site)[1]  # All, the default
+    felix = {"HOSTWARD_HOST_FORWARD_POLICY": "ApplyOnForward"}
+    site.agent.env |= felix
+    site.agent.start()  # without rules that look at them the kernel keeps no connections
+    site.agent.wait_applied(site.etcd.revision())
+    with Listener(site.hosts["client1"], tcp=(81, 8443)):
+        (found,) = doctor(site, **felix)[1]["forwarding"]
+        assert (found["level"], "through eth0 by all policies; none" in found["finding"]) == ("ok", True)
+        for version in (0, 1):
+            for port in (81, 8443):
+                assert site.probers[0].hold(f"{version}-{port}", site.CLIENT[1][version], port) == "ok"
+        (found,) = doctor(site, **felix)[1]["forwarding"]
+    assert found["level"] == "warn"
+    assert "deny 2 of the connections that are open now" in found["finding"]
+    assert f"to {site.CLIENT[1][0]}:8443" in found["finding"]
+    assert f"to [{site.CLIENT[1][1]}]:8443" in found["finding"]
+    site.etcd.put(
+        d.policy_key("through"),
+        d.policy("through", 30, [{"action": "Allow"}], egress=[{"action": "Allow"}], types=["Ingress", "Egress"]),
+    )
+    (found,) = doctor(site, **felix)[1]["forwarding"]
+    assert (found["level"], "none of the connections" in found["finding"]) == ("ok", True)

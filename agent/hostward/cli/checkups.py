@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hostward
 from hostward.cli.agent import FILE, read_file
+from hostward.cli.forwarding import forwarding
 from hostward.cli.stored import Stored, read_stored
 from hostward.dataplane import needs, neighbours, sockets
 from hostward.dataplane.kernel import KernelError
@@ -51,6 +52,7 @@ def checkups(environ: Mapping[str, str], datastore: str) -> Iterator[Finding]:
             yield fail("datastore", stored, "correct it; the agent keeps what is in force until it can read")
         stored = Stored({})
     settings = resolve(environ, read_file(FILE), *stored.configurations(node), socket.gethostname()).settings
+    yield from forwarding(stored, settings)
     yield from judge.failsafe_findings(sockets.listening(), sockets.connected(), settings)
     yield from _others(settings, needs.families(), privileged=privileged)
     yield from _agent(settings)
