@@ -65,15 +65,19 @@ class Story(Network):
         etcd.put(d.endpoint_key("w0"), d.endpoint("w0", "eth0"))
         return etcd
 
-    def live_before(self) -> None:
-        """A host that was guarded, and whose agent was ended."""
+    def live_before(self, *, power_cut: bool = False) -> None:
+        """A host that was guarded, and whose agent was ended, some time after the last change or at once."""
         host, client = self.host_and_client()
         self.connect(host, client)
         etcd = self.etcd(host)
         agent = self.agent(host)
         agent.start()
         agent.wait_applied(etcd.revision())
-        assert agent.stop() == 0
+        if power_cut:
+            agent.wait("the rules are kept", (self.state / FILE).exists)
+            agent.kill()
+        else:
+            assert agent.stop() == 0
         etcd.close()
         assert (self.state / FILE).exists()
 
@@ -129,7 +133,7 @@ def story(tmp_path: Path) -> Iterator[Story]:
 
 
 def test_the_last_rules_hold_from_the_first_packet_on(story: Story) -> None:
-    story.live_before()
+    story.live_before(power_cut=True)
 
     def again(agent: Agent) -> None:
         """A second boot finds the rules, and changes nothing."""

@@ -212,15 +212,16 @@ def test_a_lock_that_was_made_anew_for_root_alone_is_told(site: Site, agent: San
     assert site.reached(0) == {"v4": (22, 81), "v6": (22, 81)}
 
 
-def test_connections_can_be_forgotten_and_the_lock_s_holder_is_no_secret(site: Site, agent: SandboxedAgent) -> None:
-    """What few changes need: conntrack's netlink, and /proc/locks."""
+def test_what_few_changes_need_can_be_done_in_it(site: Site, agent: SandboxedAgent) -> None:
+    """conntrack's netlink, /proc/locks, iptables-restore."""
     agent.prepare()
     code = (
         "from hostward.dataplane.conntrack import forget_flows; print(forget_flows(['192.0.2.5']))\n"
         "open('/proc/locks').close()\n"
         "from hostward.dataplane.linux import LinuxKernel; from pathlib import Path\n"
         "kernel = LinuxKernel(Path('/run/xtables.lock'), 1.0)\n"
-        "with kernel.lock(): print(kernel.families())\n"
+        "from hostward.dataplane.xtables import restore; from hostward.render.ruleset import TableId\n"
+        "with kernel.lock(): restore.run(TableId(6, 'mangle'), '*mangle\\n:hw-x - -\\nCOMMIT\\n'); print(kernel.families())\n"
     )
     site.worker.run("iptables-legacy", "-A", "INPUT", "-m", "conntrack", "--ctstate", "NEW")  # or nothing is tracked
     site.reached()  # connections that are to be forgotten
@@ -228,3 +229,4 @@ def test_connections_can_be_forgotten_and_the_lock_s_holder_is_no_secret(site: S
     said = site.worker.run("env", "-i", *environment, *agent.sandbox.command(sys.executable, "-c", code))
     assert said.splitlines()[-1] == "(4, 6)"
     assert int(said.splitlines()[0]) > 0
+    assert ":hw-x - " in site.worker.run("ip6tables-legacy-save", "-t", "mangle")

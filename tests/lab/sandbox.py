@@ -111,7 +111,7 @@ class Sandbox:
         words = ["--ro-bind", "/", "/", "--dev", "/dev", "--ro-bind", str(self.run), "/run"]
         for path in HIDDEN:
             if os.path.isdir(path):
-                words += ["--tmpfs", path]
+                words += ["--perms", "1777" if path.endswith("tmp") else "0755", "--tmpfs", path]
         words += ["--tmpfs", "/var/lib", "--bind", str(self.state), f"/var/lib/{KNOWN['StateDirectory']}"]
         for path in sorted({str(ROOT), sys.prefix, sys.base_prefix}):
             if path.startswith(tuple(f"{hidden}/" for hidden in HIDDEN)):  # as if it were in /opt

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
@@ -61,7 +60,8 @@ def run(table: TableId, text: str) -> None:
     """Commits a script. Raises KernelError, with `retry` when it may have lost a race."""
     program = _program(table.family)
     try:
-        with tempfile.NamedTemporaryFile(prefix="hostward-xtables-lock-") as lock:
+        lock = os.memfd_create("hostward-xtables-lock")  # in memory: at boot there may be nowhere to write to yet
+        try:
             done = subprocess.run(
                 [program, "--noflush"],
                 input=text,
@@ -70,8 +70,11 @@ def run(table: TableId, text: str) -> None:
                 errors="surrogateescape",
                 timeout=_TIMEOUT_SECONDS,
                 check=False,
-                env={**os.environ, "XTABLES_LOCKFILE": lock.name},
+                pass_fds=(lock,),
+                env={**os.environ, "XTABLES_LOCKFILE": f"/proc/self/fd/{lock}"},
             )
+        finally:
+            os.close(lock)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise KernelError(f"table {table}: cannot run {program}: {error}", retry=True) from error
     if done.returncode:
