@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e import documents as d
 from tests.e2e.conftest import Site
+from tests.lab.pages import block
 from tests.lab.probes import Stream, StreamClass
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
 OPEN, SHUT = 5000, 5001  # UDP
+PAGE = Path(__file__).parents[2] / "docs/operate.md"
 
 
 def configure(site: Site, **spec: Any) -> int:
@@ -35,7 +38,7 @@ def touch(site: Site, number: int) -> int:
     return len(site.agent.log_lines("resource changed"))
 
 
-def test_servers_and_logs_follow_while_the_agent_runs(guarded: Site) -> None:
+def test_servers_and_logs_follow_while_the_agent_runs(guarded: Site, tmp_path: Path) -> None:
     agent, began = guarded.agent, guarded.agent.status()["startedAt"]
     configure(guarded, prometheusMetricsPort=9191, healthPort=9199)
     guarded.until("both answer elsewhere", lambda: answers(guarded, "/metrics", 9191) and answers(guarded, "/liveness", 9199))
@@ -46,8 +49,10 @@ def test_servers_and_logs_follow_while_the_agent_runs(guarded: Site) -> None:
     assert not answers(guarded, "/metrics", 9191)
     assert not answers(guarded, "/metrics", 9091)
 
-    lines = touch(guarded, 1)
-    configure(guarded, logSeverityScreen="Warning")
+    (tmp_path / "quieter.yaml").write_text(block(PAGE, "quieter.yaml"))
+    assert touch(guarded, 1) > 0
+    assert agent.command("apply", "-f", str(tmp_path / "quieter.yaml")).returncode == 0
+    agent.wait_applied(guarded.etcd.revision())
     lines = len(agent.log_lines("resource changed"))
     assert touch(guarded, 2) == lines, "told, though only warnings are asked for"
     assert agent.status()["startedAt"] == began, "the same process all the time"

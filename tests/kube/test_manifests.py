@@ -1,42 +1,119 @@
-"""A real API server takes what `deploy/` has, field by field."""
+"""A real API server takes what `deploy/` has in all its variants, field by field; kubectl's own kustomize makes the same of it."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tests.lab.kubernetes import ApiServer
+from tests.lab.kubernetes import BIN, ApiServer
+from tests.lab.kustomize import canonical, render
+from tests.lab.netns import run
+from tests.unit.test_kustomize import DEPLOY, OPERATOR, TOGETHER, VARIANTS
 
-MANIFESTS = sorted((Path(__file__).parents[2] / "deploy").glob("*.yaml"))
+FILES = sorted(DEPLOY.glob("*.yaml"))
+
+
+def definition(kind: str) -> dict[str, Any]:
+    """Lets the server know a kind of the Prometheus operator, with the fields that our own schema of it has."""
+    plural, group = f"{kind.lower()}s", "monitoring.coreos.com"
+    schema = structural(OPERATOR[kind])
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"kind": kind, "plural": plural}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}"},
+        "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+
+
+def structural(schema: Any) -> Any:
+    """A JSON schema as the server has them: kinds of its own words, unknown fields refused without being told."""
+    if isinstance(schema, list):
+        return [structural(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("type") == ["string", "integer"]:
+        return {"x-kubernetes-int-or-string": True}
+    left_out = {name for name in schema if name == "const" or (name == "additionalProperties" and schema[name] is False)}
+    found = {name: structural(value) for name, value in schema.items() if name not in left_out}
+    if "const" in schema or "enum" in schema:
+        found["type"] = "string"
+    if found.get("properties", {}).get("metadata"):
+        found["properties"]["metadata"] = {"type": "object"}
+    return found
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ApiServer]:
     with ApiServer() as api:
+        api.apply(*map(definition, OPERATOR))
+        for kind in OPERATOR:
+            api.kubectl("wait", "--for=condition=established", f"crd/{kind.lower()}s.monitoring.coreos.com")
         yield api
 
 
-@pytest.mark.parametrize("file", MANIFESTS, ids=lambda file: file.name)
+def accepted(server: ApiServer, documents: list[dict[str, Any]], folder: Path) -> int:
+    """How many objects the server would take, all defaults and rules of its own applied."""
+    (folder / "all.yaml").write_text(yaml.safe_dump_all(documents), encoding="utf-8")
+    # kubectl refuses fields that the server's schema doesn't have; the server checks their values.
+    applied = server.kubectl("apply", "--dry-run=server", "--validate=true", "-f", str(folder / "all.yaml"), "-o", "name")
+    return len(applied.split())
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_manifest_is_accepted(server: ApiServer, file: Path) -> None:
     documents = [document for document in yaml.safe_load_all(file.read_text(encoding="utf-8")) if document]
     assert documents
-    # kubectl refuses fields that the server's schema doesn't have; the server checks their values.
     applied = server.kubectl("apply", "--dry-run=server", "--validate=true", "-f", str(file), "-o", "name").split()
     assert len(applied) == len(documents)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_is_accepted(server: ApiServer, variant: str, tmp_path: Path) -> None:
+    documents = render(DEPLOY / variant)
+    assert accepted(server, documents, tmp_path) == len(documents)
+
+
+def test_all_components_together_are_accepted(server: ApiServer, tmp_path: Path) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    (tmp_path / "deploy/own").mkdir()
+    (tmp_path / "deploy/own/kustomization.yaml").write_text(TOGETHER)
+    documents = render(tmp_path / "deploy/own")
+    assert accepted(server, documents, tmp_path) == len(documents)
+
+
 def test_a_field_that_is_misspelt_is_refused(server: ApiServer, tmp_path: Path) -> None:
-    daemon_set = next(
-        document
-        for file in MANIFESTS
-        for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))
-        if document and document["kind"] == "DaemonSet"
-    )
+    (daemon_set,) = render(DEPLOY / "base")
     daemon_set["spec"]["template"]["spec"]["hostNetwerk"] = True
-    (tmp_path / "wrong.json").write_text(json.dumps(daemon_set), encoding="utf-8")
     with pytest.raises(RuntimeError, match="hostNetwerk"):
-        server.kubectl("apply", "--dry-run=server", "-f", str(tmp_path / "wrong.json"))
+        accepted(server, [daemon_set], tmp_path)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_kubectls_kustomize_makes_the_same(variant: str, tmp_path: Path) -> None:
+    """kubectl 1.20.2 has kustomize 2, which knows no components: it gets what they say in the words of its time."""
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    for file in (tmp_path / "deploy").rglob("kustomization.yaml"):
+        what = yaml.safe_load(file.read_text(encoding="utf-8"))
+        folders = [name for name in what.get("resources", []) if (file.parent / name).is_dir()]
+        for name in what.pop("components", []):
+            inner = yaml.safe_load((file.parent / name / "kustomization.yaml").read_text(encoding="utf-8"))
+            for patch in inner.get("patches", []):
+                shutil.copy(file.parent / name / patch["path"], file.parent)
+            folders += [f"{name}/{folder}" for folder in inner.get("resources", [])]
+            what["patches"] = inner.get("patches", [])
+        if patches := what.pop("patches", []):
+            what["patchesStrategicMerge"] = [patch["path"] for patch in patches]
+        what["resources"] = [name for name in what.get("resources", []) if name not in folders]
+        what["bases"] = folders
+        what["kind"], what["apiVersion"] = "Kustomization", "kustomize.config.k8s.io/v1beta1"
+        file.write_text(json.dumps(what), encoding="utf-8")
+    made = run(str(BIN / "kubectl"), "kustomize", str(tmp_path / "deploy" / variant))
+    assert canonical(list(yaml.safe_load_all(made))) == canonical(render(DEPLOY / variant))

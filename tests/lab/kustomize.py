@@ -5,6 +5,7 @@ Refuses every other field, so that nothing of ours goes unrendered unseen. Tests
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,16 @@ def _merged_list(old: list[Document], patch: list[Document], key: str) -> list[D
         else:
             found[at] = merged(found[at], one)
     return found
+
+
+def canonical(documents: list[Document]) -> list[str]:
+    """Documents in an order of their own, and lists too, as the order of a list of containers' variables means nothing."""
+    return sorted(json.dumps(_ordered(document), sort_keys=True) for document in documents)
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _ordered(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return sorted((_ordered(inner) for inner in value), key=lambda inner: json.dumps(inner, sort_keys=True))
+    return value

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from hostward.model.setting_sources import resolve
-from tests.lab.kustomize import render
+from tests.lab.kustomize import canonical, render
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OPERATOR = json.loads((Path(__file__).parents[1] / "manifests/prometheus-operator.json").read_text(encoding="utf-8"))
@@ -68,19 +68,6 @@ def test_a_misspelt_field_is_found() -> None:
 def test_kustomize_itself_makes_the_same(variant: str) -> None:
     done = subprocess.run(["kustomize", "build", str(DEPLOY / variant)], capture_output=True, text=True, check=True, timeout=60)
     assert canonical(list(yaml.safe_load_all(done.stdout))) == canonical(render(DEPLOY / variant))
-
-
-def canonical(documents: list[Document]) -> list[str]:
-    """Documents in an order of their own, and lists too, as the order of a list of containers' variables means nothing."""
-    return sorted(json.dumps(ordered(document), sort_keys=True) for document in documents)
-
-
-def ordered(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: ordered(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return sorted((ordered(inner) for inner in value), key=lambda inner: json.dumps(inner, sort_keys=True))
-    return value
 
 
 def pod_of(folder: Path) -> Document:
