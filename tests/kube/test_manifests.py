@@ -14,7 +14,7 @@ import yaml
 from tests.lab.kubernetes import BIN, ApiServer
 from tests.lab.kustomize import canonical, render
 from tests.lab.netns import run
-from tests.unit.test_kustomize import DEPLOY, OPERATOR, TOGETHER, VARIANTS
+from tests.unit.test_kustomize import DEPLOY, OPERATOR, VARIANTS, commands, own_variant, pod_of
 
 FILES = sorted(DEPLOY.glob("*.yaml"))
 
@@ -81,12 +81,25 @@ def test_a_variant_is_accepted(server: ApiServer, variant: str, tmp_path: Path) 
     assert accepted(server, documents, tmp_path) == len(documents)
 
 
-def test_all_components_together_are_accepted(server: ApiServer, tmp_path: Path) -> None:
-    shutil.copytree(DEPLOY, tmp_path / "deploy")
-    (tmp_path / "deploy/own").mkdir()
-    (tmp_path / "deploy/own/kustomization.yaml").write_text(TOGETHER)
-    documents = render(tmp_path / "deploy/own")
+def test_a_variant_of_ones_own_is_accepted(server: ApiServer, tmp_path: Path) -> None:
+    documents = render(own_variant(tmp_path))
     assert accepted(server, documents, tmp_path) == len(documents)
+
+
+def test_what_etcd_tls_needs_is_made_as_the_page_says(
+    server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("ca.crt", "tls.crt", "tls.key"):
+        (tmp_path / name).write_text(name)
+    created = [command[1:] for command in commands() if "create" in command]
+    made = [json.loads(server.kubectl(*command, "--dry-run=client", "-o", "json")) for command in created]
+    pod = json.dumps(pod_of(DEPLOY / "overlays/etcd-tls"))
+    assert [one["kind"] for one in made] == ["ConfigMap", "Secret"]
+    assert list(made[0]["data"]) == ["endpoints"]
+    assert set(made[1]["data"]) == {"ca.crt", "tls.crt", "tls.key"}
+    for one in made:
+        assert f'"{one["metadata"]["name"]}"' in pod
 
 
 def test_a_field_that_is_misspelt_is_refused(server: ApiServer, tmp_path: Path) -> None:

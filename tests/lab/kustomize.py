@@ -12,7 +12,9 @@ from typing import Any
 import yaml
 
 Document = dict[str, Any]
-_FIELDS = {"apiVersion", "kind", "resources", "components", "patches", "configMapGenerator", "generatorOptions"}
+_FIELDS = {
+    "apiVersion", "kind", "resources", "components", "patches", "configMapGenerator", "generatorOptions", "images", "labels",
+}  # fmt: skip # one thought
 _MERGE_KEYS = {
     "containers": "name", "initContainers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath",
     "ports": "containerPort", "tolerations": "key",
@@ -40,6 +42,10 @@ def _render(folder: Path, documents: list[Document]) -> list[Document]:
         for patch in _read(_inside(folder, entry["path"])):
             (index,) = (number for number, one in enumerate(documents) if _identity(one) == _identity(patch))
             documents[index] = merged(documents[index], patch)
+    for entry in what.get("images", ()):
+        documents = [_renamed(one, entry) for one in documents]
+    for entry in what.get("labels", ()):
+        documents = [merged(one, {"metadata": {"labels": entry["pairs"]}}) for one in documents]
     identities = [_identity(one) for one in documents]
     if len(set(identities)) != len(identities):
         raise ValueError(f"{folder}: something is there twice: {identities}")
@@ -72,6 +78,18 @@ def _config_map(folder: Path, entry: Document, options: Document) -> Document:
         "metadata": {"name": entry["name"], "namespace": entry["namespace"], "labels": options["labels"]},
         "data": {name: _inside(folder, name).read_text(encoding="utf-8") for name in entry["files"]},
     }
+
+
+def _renamed(value: Any, image: Document) -> Any:
+    """Everything with the image of a container by its new name and tag."""
+    if isinstance(value, list):
+        return [_renamed(one, image) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {name: _renamed(one, image) for name, one in value.items()}
+    if isinstance(old := value.get("image"), str) and old.rpartition(":")[0] == image["name"]:
+        found["image"] = f"{image['newName']}:{image['newTag']}"
+    return found
 
 
 def merged(old: Any, patch: Any, field: str = "") -> Any:

@@ -1,8 +1,10 @@
-"""What `deploy/` has, in all its variants: fields as Kubernetes' schemas have them, and each variant does what its name says."""
+"""All variants of what `deploy/` has: fields as Kubernetes' schemas have them, and each variant does what its name says."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,14 +17,13 @@ import yaml
 
 from hostward.model.setting_sources import resolve
 from tests.lab.kustomize import canonical, render
+from tests.lab.pages import block
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OPERATOR = json.loads((Path(__file__).parents[1] / "manifests/prometheus-operator.json").read_text(encoding="utf-8"))
 """Of the two kinds of the Prometheus operator that we use the fields that we use, as its documentation has them."""
 VARIANTS = ("base", "monitoring", "overlays/etcd-tls", "overlays/podmonitor", "overlays/privileged")
-TOGETHER = (
-    "resources:\n- ../base\ncomponents:\n- ../components/etcd-tls\n- ../components/podmonitor\n- ../components/privileged\n"
-)
+PAGE = DEPLOY.parent / "docs/deploy.md"
 RELEASES = ("1.25", "1.30", "1.37")
 Document = dict[str, Any]
 
@@ -66,8 +67,12 @@ def test_a_misspelt_field_is_found() -> None:
 @pytest.mark.skipif(shutil.which("kustomize") is None, reason="needs kustomize")
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_kustomize_itself_makes_the_same(variant: str) -> None:
-    done = subprocess.run(["kustomize", "build", str(DEPLOY / variant)], capture_output=True, text=True, check=True, timeout=60)
-    assert canonical(list(yaml.safe_load_all(done.stdout))) == canonical(render(DEPLOY / variant))
+    assert canonical(kustomize(DEPLOY / variant)) == canonical(render(DEPLOY / variant))
+
+
+def kustomize(folder: Path) -> list[Document]:
+    done = subprocess.run(["kustomize", "build", str(folder)], capture_output=True, text=True, check=True, timeout=60)
+    return list(yaml.safe_load_all(done.stdout))
 
 
 def pod_of(folder: Path) -> Document:
@@ -129,13 +134,46 @@ def test_privileged_is_root_with_everything() -> None:
         }  # fmt: skip # allowPrivilegeEscalation: false beside it would be refused
 
 
-def test_all_components_together(tmp_path: Path) -> None:
-    """As an operator's own folder has it beside ours (docs/deploy.md)."""
-    shutil.copytree(DEPLOY, tmp_path / "deploy")
-    (tmp_path / "deploy/own").mkdir()
-    (tmp_path / "deploy/own/kustomization.yaml").write_text(TOGETHER)
-    pod = pod_of(tmp_path / "deploy/own")
-    assert pod["containers"][0]["securityContext"]["privileged"] is True
-    assert {"HOSTWARD_PROMETHEUS_METRICS_HOST", "ETCD_KEY_FILE", "NODENAME"} <= set(environment(pod))
-    for document in render(tmp_path / "deploy/own"):
+def test_a_variant_of_ones_own(tmp_path: Path) -> None:
+    """As docs/deploy.md shows it."""
+    folder = own_variant(tmp_path)
+    documents = render(folder)
+    for document in documents:
         validate(document, RELEASES[-1])
+        assert document["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+    pod = pod_of(folder)
+    assert {"HOSTWARD_PROMETHEUS_METRICS_HOST", "ETCD_KEY_FILE", "NODENAME"} <= set(environment(pod))
+    images = {container["image"] for container in (*pod["initContainers"], *pod["containers"])}
+    assert images == {"registry.example.com/hostward:0.1.0"}
+    if shutil.which("kustomize"):
+        assert canonical(kustomize(folder)) == canonical(documents)
+
+
+def own_variant(folder: Path) -> Path:
+    shutil.copytree(DEPLOY, folder / "deploy")
+    (folder / "deploy/own").mkdir()
+    (folder / "deploy/own/kustomization.yaml").write_text(block(PAGE, "kustomization.yaml"))
+    return folder / "deploy/own"
+
+
+def commands() -> list[list[str]]:
+    found = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [shlex.split(line) for text in found for line in text.splitlines()]
+
+
+def test_the_pages_commands_name_what_is_there() -> None:
+    (daemon_set,) = render(DEPLOY / "base")
+    metadata, applied = daemon_set["metadata"], []
+    for command in commands():
+        match command:
+            case ["kubectl", "apply", "-f", path]:
+                assert list(yaml.safe_load_all((DEPLOY.parent / path).read_text(encoding="utf-8")))
+            case ["kubectl", "apply", "-k", path]:
+                applied.append(path.removeprefix("deploy/"))
+            case ["kubectl", "-n", namespace, "rollout", "status", what] | ["kubectl", "-n", namespace, "exec", what, *_]:
+                assert (namespace, what) == (metadata["namespace"], f"daemonset/{metadata['name']}")
+            case ["kubectl", "-n", namespace, "create", *_]:
+                assert namespace == metadata["namespace"]  # tests/kube runs it
+            case _:
+                pytest.fail(f"nothing tries {command}")
+    assert applied == [variant for variant in VARIANTS if variant.startswith("overlays/")]
