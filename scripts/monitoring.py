@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 
 class Panel(NamedTuple):
-    """A graph. `queries`: legend and expression, in which `@` stands for the labels `job` and `instance`. `unit` is Grafana's word."""
+    """A graph. `queries`: legend and expression, where `@` stands for job and instance. `unit` is Grafana's word."""
 
     title: str
     unit: str

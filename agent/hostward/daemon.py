@@ -47,7 +47,9 @@ from hostward.model.setting_sources import Resolved, resolve
 from hostward.model.settings import Settings
 from hostward.report import logs, secrets
 from hostward.report.agent_lock import AgentLock, AgentRunsError
+from hostward.report.certificates import Certificates
 from hostward.report.endpoints import Servers
+from hostward.report.from_outside import Outside
 from hostward.report.health import HealthBoard
 from hostward.report.metrics import Metrics
 from hostward.report.status import StatusFile
@@ -68,6 +70,13 @@ class Sources:
     file: Mapping[str, Any]
     hostname: str
     datastore: str = "etcd"
+
+    def certificates(self, settings: Settings) -> dict[str, str]:
+        """The files of the certificates that the agent uses, "" where it uses none."""
+        found = {"metrics-server": settings.prometheus_metrics_cert_file}
+        if self.datastore == "etcd":
+            found["etcd-client"] = self.environ.get("CALICO_ETCD_CERT_FILE") or self.environ.get("ETCD_CERT_FILE", "")
+        return found
 
     def resolve(self, node: Mapping[str, Any] | None = None, default: Mapping[str, Any] | None = None) -> Resolved:
         """The effective settings with these FelixConfigurations."""
@@ -226,9 +235,14 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
         node=settings.node_name,
         process=settings.prometheus_process_metrics_enabled,
         felix=settings.felix_metrics_enabled,
-        log_counts=lambda: dataclasses.astuple(logs.counts()),
-        link_counts=lambda: (links.resyncs, links.overruns),
-        flow_counts=flows.counts,
+        backend={"tables": "iptables-legacy", "datastore": sources.datastore.partition(":")[0]},
+        outside=Outside(
+            logs=lambda: dataclasses.astuple(logs.counts()),
+            links=lambda: (links.resyncs, links.overruns),
+            flows=flows.counts,
+            kernel=kernel.calls,
+            certificates=Certificates(lambda: sources.certificates(told.now or settings)),
+        ),
     )
     health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
     keeper = Keeper(state)

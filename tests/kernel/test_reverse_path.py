@@ -95,4 +95,4 @@ def test_a_spoofed_source_is_told_from_a_routed_one(
     packet = datagram(family, source, target)
     for _ in range(3):
         send(network.hosts["wl"], lab.ns, family, packet)
-    assert [packets for packets, _ in lab.tables.counters(raw)["hw-a"]] == ([3, 0] if dropped else [0, 3])
+    assert list(lab.tables.counters(raw)["hw-a"][::2]) == ([3, 0] if dropped else [0, 3])

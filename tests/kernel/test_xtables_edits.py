@@ -105,7 +105,8 @@ def test_policies_and_other_chains_stay(lab):
 
 
 def counted(lab, chain):
-    return list(lab.tables.counters(FILTER)[chain])
+    flat = lab.tables.counters(FILTER)[chain]
+    return list(zip(flat[::2], flat[1::2], strict=True))
 
 
 def test_rules_that_stay_keep_their_counters(lab):

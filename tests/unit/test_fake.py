@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
 from hostward.dataplane.fake import FakeKernel, Foreign, KilledError
@@ -164,7 +166,7 @@ def test_a_refusal_can_be_injected_and_the_lock_is_exclusive(kernel: FakeKernel)
     with kernel.lock(), pytest.raises(KernelError, match="lock"), kernel.lock():
         pass
     with kernel.lock():
-        assert kernel.counters(FILTER) == {"hw-INPUT": ((0, 0),)}
+        assert kernel.counters(FILTER) == {"hw-INPUT": array("Q", (0, 0))}
 
 
 def test_headers_can_be_read_without_members(kernel: FakeKernel) -> None:

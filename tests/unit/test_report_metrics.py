@@ -1,19 +1,18 @@
-"""Metrics: names and units that operators and the contract rely on, and totals that never go down."""
+"""Metrics: names and units that operators and the contract rely on."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from hostward.render.ruleset import DROP, Hook, Rule, Table, TableId
-from hostward.report.counters import CounterKey, Drop, Monotonic, drops, readings
+from hostward.render.ruleset import TableId
+from hostward.report.from_outside import Outside
 from hostward.report.metrics import Metrics
 from hostward.report.quantiles import Quantiles
-from hostward.report.sizes import Activity, Cluster, SetsSize, TableSize
+from hostward.report.sizes import Activity, Cluster, SetsSize, Sizes, TableSize
 
 FILTER4 = TableId(4, "filter")
 
@@ -31,15 +30,34 @@ def clock() -> Clock:
     return Clock()
 
 
+CALLS: dict[tuple[str, ...], int] = {
+    ("read", "done"): 20,
+    ("read", "failed"): 1,
+    ("write", "done"): 4,
+    ("write", "failed"): 2,
+    ("rules", "4", "filter"): 12,
+    ("sets", "done"): 8,
+    ("sets", "failed"): 3,
+    ("sets", "members"): 30,
+    ("lock", "failed"): 5,
+    ("lock", "retries"): 6,
+}
+
+
 @pytest.fixture
 def metrics(clock: Clock) -> Metrics:
     return Metrics(
         version="9.9",
         node="w1",
         clock=clock,
-        log_counts=lambda: (1, 2, 3),
-        link_counts=lambda: (1, 1),
-        flow_counts=lambda: (5, 6, 7),
+        backend={"tables": "iptables-legacy", "datastore": "etcd"},
+        outside=Outside(
+            logs=lambda: (1, 2, 3),
+            links=lambda: (1, 1),
+            flows=lambda: (5, 6, 7),
+            kernel=Counter(CALLS),
+            certificates=lambda: {"etcd-client": 1.8e9},
+        ),
     )
 
 
@@ -130,7 +148,6 @@ def test_datastore_states(metrics):
         states = {name: value for name, value in found.items() if name.startswith("hostward_datastore_state")}
         assert [name for name, value in states.items() if value] == [f'hostward_datastore_state{{state="{state}"}}']
         assert found["felix_resync_state"] == number
-    assert found["felix_resyncs_started"] == 2
 
 
 def test_what_is_gone_goes_to_zero(metrics):
@@ -140,21 +157,18 @@ def test_what_is_gone_goes_to_zero(metrics):
     metrics.objects({"Tier": 3})
     metrics.frozen({"not-ready"})
     metrics.frozen(())
-    metrics.dropped({Drop("eth0", "ingress", "no-policy"): 4})
-    metrics.dropped({Drop("eth1", "egress", "invalid"): 5})
     found = scrape(metrics)
     assert found['hostward_objects_set_aside{kind="GlobalNetworkPolicy"}'] == 0
     assert found['hostward_objects_set_aside{kind="Tier"}'] == 1
     assert found['hostward_objects{kind="StagedNetworkPolicy"}'] == 0
     assert found['hostward_objects{kind="Tier"}'] == 3
     assert found['hostward_frozen{reason="not-ready"}'] == 0
-    assert found['hostward_dropped_packets_total{direction="egress",interface="eth1",reason="invalid"}'] == 5
-    assert not any("eth0" in name for name in found)
 
 
 def test_sizes_are_the_same_under_both_names(metrics):
-    metrics.sizes({FILTER4: TableSize(3, 40)}, {4: SetsSize(2, 10), 6: SetsSize(1, 0)}, Activity(5, 2, 6, 7))
-    metrics.cluster(Cluster(hosts=9, workload_endpoints=8))
+    activity = Activity(5, 2, 6, 7, {True: 3, False: 1}, empty_selectors=2, without_addresses=1)
+    metrics.sizes(Sizes({FILTER4: TableSize(3, 40)}, {4: SetsSize(2, 10, 0.25), 6: SetsSize(1, 0)}, activity))
+    metrics.cluster(Cluster(hosts=9, workload_endpoints=8, host_endpoints=2, network_sets=1))
     found = scrape(metrics)
     assert (
         found['hostward_rules{ip_version="4",table="filter"}']
@@ -173,6 +187,10 @@ def test_sizes_are_the_same_under_both_names(metrics):
     assert found["hostward_active_endpoints"] == 5
     assert found["felix_cluster_num_hosts"] == 9
     assert found["felix_cluster_num_workload_endpoints"] == 8
+    assert found["felix_label_index_num_endpoints"] == 11
+    assert found['felix_label_index_num_active_selectors{optimized="true"}'] == 3
+    assert found['hostward_fullest_set_ratio{ip_version="4"}'] == 0.25
+    assert (found["hostward_empty_selectors"], found["hostward_endpoints_without_addresses"]) == (2, 1)
 
 
 def test_workload_interfaces_by_what_becomes_of_them(metrics):
@@ -190,13 +208,15 @@ def test_all_the_other_calls(metrics):
     metrics.repaired(FILTER4)
     metrics.repaired_sets(6, 2)
     metrics.drift_checked(0.02, 1.5)
-    metrics.lock_waited(0.2, 4)
+    metrics.lock_waited(0.2)
+    metrics.arrived(0.7)
+    metrics.exposed(2.5)
+    metrics.exposed(-1)  # a clock that was set back
+    metrics.unmatched(3)
     metrics.calculated(0.1)
     metrics.received(1, {"Tier": 3})
-    metrics.felix.restored(FILTER4, 12, 0.5, ok=False)
-    metrics.felix.saved(ok=False)
-    metrics.felix.sets_written(2, 30, ok=False)
-    metrics.felix.batch({"Tier": 3}, links=1, addresses=2)
+    metrics.felix.batch({"policies": 3, "sets": 0})
+    metrics.felix.links(1, 2)
     found = scrape(metrics)
     for name, value in {
         'hostward_repairs_total{ip_version="4",table="filter"}': 1,
@@ -204,20 +224,34 @@ def test_all_the_other_calls(metrics):
         "hostward_drift_check_interval_seconds": 1.5,
         "hostward_drift_check_seconds_sum": 0.02,
         "hostward_lock_wait_seconds_sum": 0.2,
-        'felix_iptables_lock_retries{version="4"}': 4,
+        'felix_iptables_lock_retries{version="4"}': 6,
+        "hostward_end_to_end_seconds_sum": 0.7,
+        "hostward_exposure_seconds_total": 2.5,
+        "hostward_unmatched_host_endpoints": 3,
+        'hostward_kernel_errors_total{operation="lock"}': 5,
+        'hostward_kernel_errors_total{operation="sets"}': 3,
+        'hostward_certificate_expiry_timestamp_seconds{certificate="etcd-client"}': 1.8e9,
+        'hostward_node_info{node="w1"}': 1,
+        'hostward_backend_info{datastore="etcd",tables="iptables-legacy"}': 1,
         "hostward_link_resyncs_total": 1,
         "hostward_link_overruns_total": 1,
         "hostward_conntrack_entries_deleted_total": 5,
         "hostward_conntrack_failures_total": 6,
         "hostward_conntrack_addresses_pending": 7,
         'felix_calc_graph_updates_processed{type="Tier"}': 3,
-        "felix_iptables_restore_errors": 1,
+        "felix_iptables_restore_calls": 6,
+        "felix_iptables_restore_errors": 2,
+        "felix_iptables_save_calls": 21,
         "felix_iptables_save_errors": 1,
-        "felix_ipset_errors": 1,
+        "felix_ipset_calls": 11,
+        "felix_ipset_errors": 3,
         "felix_ipset_lines_executed": 30,
         'felix_iptables_lines_executed{ip_version="4",table="filter"}': 12,
-        'felix_int_dataplane_messages{type="Tier"}': 3,
-        "felix_exec_time_micros_sum": 500000,
+        'felix_int_dataplane_messages{type="policies"}': 3,
+        "felix_calc_graph_output_events": 3,
+        "felix_int_dataplane_msg_batch_size_sum": 3,
+        "felix_int_dataplane_iface_msg_batch_size_sum": 1,
+        "felix_int_dataplane_addr_msg_batch_size_sum": 2,
         "hostward_logs_dropped_total": 1,
         "hostward_log_errors_total": 2,
         "hostward_logs_folded_total": 3,
@@ -242,49 +276,3 @@ def test_quantiles_slide(clock):
     assert all(math.isnan(value) for value in quantiles.values())
     summary.observe(3)
     assert summary.read()[2] == {0.5: 3, 0.9: 3, 0.99: 3}
-
-
-def test_totals_survive_counters_that_start_again():
-    totals: Monotonic[str] = Monotonic()
-    for reading in (5, 7, 2, 2, 10):
-        totals.observe({"a": reading})
-    assert totals.totals() == {"a": 7 + 2 + 0 + 8}
-    totals.restarted(["a"])
-    totals.observe({"a": 11})
-    assert totals.totals() == {"a": 17 + 11}
-    totals.observe({})
-    totals.observe({"a": 11})
-    assert totals.totals() == {"a": 28 + 11}
-
-
-def test_totals_of_what_is_gone_are_bounded():
-    totals: Monotonic[int] = Monotonic(max_absent=5)
-    for number in range(100):
-        totals.observe({number: 1, -1: number})
-    assert len(totals.totals()) <= 7
-    assert totals.totals()[-1] == 99
-
-
-@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.integers(0, 9))))
-def test_totals_never_go_down(observations):
-    totals: Monotonic[str] = Monotonic()
-    before: dict[str, int] = {}
-    for observation in observations:
-        totals.observe(observation)
-        now = totals.totals()
-        assert all(now[key] >= value for key, value in before.items())
-        assert all(now[key] >= value for key, value in observation.items())
-        before = now
-
-
-def test_drops_are_summed_over_chains_and_tables():
-    drop, other = Rule((), DROP, counter="drop eth0 ingress no-policy"), Rule((), DROP)
-    table = Table({"hw-a": (drop, other, drop), "hw-b": (drop,), "hw-c": (drop,)}, {"INPUT": Hook()})
-    counted = {"hw-a": ((1, 60), (100, 60), (2, 60)), "hw-b": ((4, 60),), "hw-c": ((1, 1), (2, 2)), "hw-x": ((9, 9),)}
-    found = readings(FILTER4, table, counted)
-    assert found == {
-        CounterKey(FILTER4, "hw-a", "drop eth0 ingress no-policy"): 3,
-        CounterKey(FILTER4, "hw-b", "drop eth0 ingress no-policy"): 4,
-    }
-    found[CounterKey(FILTER4, "hw-a", "failsafe")] = 7
-    assert drops(found) == {Drop("eth0", "ingress", "no-policy"): 7}

@@ -79,6 +79,8 @@ def _forget(state: Path) -> None:
         ".status.json.tmp",
         "rules.saved",
         ".rules.saved.tmp",
+        "counts.json",
+        ".counts.json.tmp",
         "agent.lock",
     ):
         with suppress(OSError):

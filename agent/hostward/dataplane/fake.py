@@ -6,6 +6,7 @@ It keeps foreign rules, forgets what it wasn't taught, and holds every step to w
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from hostward.dataplane.kernel import (
     DestroySet,
     Effort,
     KernelError,
+    Parting,
     ReplaceSet,
     Step,
     TableEdit,
@@ -31,6 +33,7 @@ from hostward.render.ruleset import (
     FAMILIES,
     MAX_SET_NAME,
     TABLES,
+    Chain,
     Family,
     Hook,
     IPSet,
@@ -129,9 +132,16 @@ class FakeKernel:
             if is_own_set(name) and (found := self.sets[name])
         }
 
-    def counters(self, table: TableId) -> Mapping[str, tuple[tuple[int, int], ...]]:
+    def placed(self, table: TableId, chains: Mapping[str, Chain]) -> None:
         """No packet was ever seen."""
-        return {name: ((0, 0),) * len(chain) for name, chain in self.chains[table].items() if is_own_chain(name)}
+
+    def counters(self, table: TableId) -> Mapping[str, array[int]]:
+        """No packet was ever seen."""
+        return {name: array("Q", bytes(16 * len(chain))) for name, chain in self.chains[table].items() if is_own_chain(name)}
+
+    def partings(self, _: TableId) -> list[Parting]:
+        """No packet was ever seen."""
+        return []
 
     def effort(self) -> Effort:
         """Nothing is written anywhere."""

@@ -5,10 +5,11 @@ The real kernel (`xtables`, `ipsets`) and the strict fake implement `Kernel`. On
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Mapping, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hostward.render.ruleset import Chain, Family, Hook, IPSet, Rule, TableId
 
@@ -100,6 +101,17 @@ SetStep = CreateSet | UpdateSet | ReplaceSet | DestroySet
 Step = TableEdit | SetStep
 
 
+def members_of(step: SetStep) -> int:
+    """How many members a step writes."""
+    match step:
+        case CreateSet(_, wanted) | ReplaceSet(_, wanted):
+            return len(wanted.members)
+        case UpdateSet(_, _, add, remove):
+            return len(add) + len(remove)
+        case DestroySet():
+            return 0
+
+
 @dataclass(slots=True)
 class Effort:
     """What writing has cost since the start: bytes of the entries that were put in, netlink messages, child processes."""
@@ -115,6 +127,15 @@ class Effort:
             self.netlink_messages - before.netlink_messages,
             self.processes - before.processes,
         )
+
+
+class Parting(NamedTuple):
+    """What rules that mean the same (`Rule.counter`) had counted in a chain when edits removed them."""
+
+    chain: str
+    meaning: str
+    packets: int
+    bytes: int
 
 
 class KernelError(Exception):
@@ -157,8 +178,14 @@ class Kernel(Protocol):
     def apply(self, step: Step) -> None:
         """Carries out one step of a plan."""
 
-    def counters(self, table: TableId) -> Mapping[str, tuple[tuple[int, int], ...]]:
-        """Per own chain, per rule: packets and bytes."""
+    def placed(self, table: TableId, chains: Mapping[str, Chain]) -> None:
+        """Names the rules that stand in own chains, where a read can't tell equal rules apart that mean two things."""
+
+    def counters(self, table: TableId) -> Mapping[str, array[int]]:
+        """Per own chain: packets and bytes of its first rule, of its second, and so on."""
+
+    def partings(self, table: TableId) -> list[Parting]:
+        """What removed rules had counted, since the last call. What they count while an edit is being committed is lost."""
 
     def effort(self) -> Effort:
         """What all writes together have cost so far."""

@@ -5,16 +5,18 @@ Only the engine thread calls it, in the network namespace that this thread is in
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hostward.dataplane.ipsets import IPSets
-from hostward.dataplane.kernel import ActualSet, ActualTable, Effort, Step, TableEdit
+from hostward.dataplane.kernel import ActualSet, ActualTable, Effort, KernelError, Parting, Step, TableEdit, members_of
 from hostward.dataplane.needs import families
 from hostward.dataplane.xtables.lock import POLL_SECONDS
 from hostward.dataplane.xtables.tables import XTables
-from hostward.render.ruleset import Family, Rule, TableId
+from hostward.render.ruleset import Chain, Family, Rule, TableId
 
 
 class LinuxKernel:
@@ -24,14 +26,25 @@ class LinuxKernel:
         self._tables = XTables(lock_path, lock_timeout, lock_poll)
         self._sets = IPSets()
         self._left: dict[TableId, bytes] = {}
+        self.calls: Counter[tuple[str, ...]] = Counter()
+        """How often a table was read or written, and a set command sent (`("read", "done")`, `("write", "failed")`, ...), the
+        rules that were in written chains (`("rules", FAMILY, TABLE)`), the members in commands (`("sets", "members")`); how
+        often the lock was had, and was asked for in vain (`("lock", "retries")`)."""
 
     def families(self) -> tuple[Family, ...]:
         """The IP versions that the kernel speaks."""
         return families()
 
-    def lock(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def lock(self) -> Iterator[None]:
         """Holds the xtables lock."""
-        return self._tables.lock()
+        with ExitStack() as held:
+            try:
+                with self._counted("lock"):
+                    held.enter_context(self._tables.lock())
+            finally:
+                self.calls["lock", "retries"] = self._tables.lock_retries
+            yield
 
     def learn(self, table: TableId, rules: Iterable[Rule]) -> None:
         """Names rules that a read shall recognise."""
@@ -39,13 +52,15 @@ class LinuxKernel:
 
     def read_table(self, table: TableId) -> ActualTable:
         """The present content of a table."""
-        found = self._tables.read_table(table)
+        with self._counted("read"):
+            found = self._tables.read_table(table)
         self._left[table] = self._tables.seen(table)
         return found
 
     def changed(self, table: TableId) -> bool:
         """Whether somebody else changed the table since it was last read or committed here."""
-        return self._tables.fingerprint(table) != self._left.get(table)
+        with self._counted("read"):
+            return self._tables.fingerprint(table) != self._left.get(table)
 
     def read_sets(self, names: Collection[str] | None = None, *, members: bool = True) -> dict[str, ActualSet]:
         """Our sets, all or those named that exist."""
@@ -54,14 +69,35 @@ class LinuxKernel:
     def apply(self, step: Step) -> None:
         """Carries out one step."""
         if isinstance(step, TableEdit):
-            self._tables.apply(step)
+            with self._counted("write"):
+                self._tables.apply(step)
             self._left[step.table] = self._tables.seen(step.table)
+            self.calls["rules", str(step.table.family), step.table.name] += sum(map(len, filter(None, step.chains.values())))
         else:
-            self._sets.apply(step)
+            with self._counted("sets"):
+                self._sets.apply(step)
+            self.calls["sets", "members"] += members_of(step)
 
-    def counters(self, table: TableId) -> Mapping[str, tuple[tuple[int, int], ...]]:
-        """Per own chain, per rule: packets and bytes."""
+    def placed(self, table: TableId, chains: Mapping[str, Chain]) -> None:
+        """Names the rules that stand in own chains."""
+        self._tables.placed(table, chains)
+
+    def counters(self, table: TableId) -> Mapping[str, array[int]]:
+        """Per own chain: packets and bytes of each rule in turn."""
         return self._tables.counters(table)
+
+    def partings(self, table: TableId) -> list[Parting]:
+        """What removed rules had counted, since the last call."""
+        return self._tables.partings(table)
+
+    @contextmanager
+    def _counted(self, operation: str) -> Iterator[None]:
+        try:
+            yield
+        except KernelError:
+            self.calls[operation, "failed"] += 1
+            raise
+        self.calls[operation, "done"] += 1
 
     def effort(self) -> Effort:
         """What all writes together have cost so far."""

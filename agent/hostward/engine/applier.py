@@ -14,15 +14,13 @@ from dataclasses import dataclass, field, replace
 from hostward.dataplane.kernel import (
     ActualSet,
     ActualTable,
-    CreateSet,
     DestroySet,
     Effort,
     Kernel,
     KernelError,
-    ReplaceSet,
     Step,
     TableEdit,
-    UpdateSet,
+    members_of,
 )
 from hostward.dataplane.plan import ActualState, plan, plan_change, rules_of, vocabulary
 from hostward.dataplane.state import is_own, of_family, take
@@ -161,6 +159,8 @@ class Applier:
         self._carry_out(family, plan(state, part, marks, (family,)), part.sets, outcome)
         for name in TABLES:
             self._usages.pop(TableId(family, name), None)
+        for where, table in part.tables.items():
+            self._kernel.placed(where, table.chains)
         return True
 
     def _change(self, family: Family, desired: Ruleset, focus: Focus, marks: Marks, outcome: Outcome) -> None:
@@ -218,7 +218,7 @@ class Applier:
                 self._follow(tables[step.table], step)
             else:
                 outcome.set_steps += 1
-                outcome.changed_members += _members_of(step)
+                outcome.changed_members += members_of(step)
             take(tables, sets, step)
         for name, held in wanted.items():
             # The very object: then the next comparison is one of two names for it.
@@ -263,16 +263,6 @@ class Applier:
     def distrust_sets(self) -> None:
         """Makes the next apply read every set's members."""
         self._sets = None
-
-
-def _members_of(step: Step) -> int:
-    match step:
-        case CreateSet(_, wanted) | ReplaceSet(_, wanted):
-            return len(wanted.members)
-        case UpdateSet(_, _, add, remove):
-            return len(add) + len(remove)
-        case _:
-            return 0
 
 
 def _whole(there: Parts) -> Ruleset:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 
 from hostward.dataplane.kernel import Kernel, KernelError
 from hostward.engine.applier import Applier
-from hostward.engine.schedule import COUNT_INTERVAL, Checks, Every
+from hostward.engine.counting import Counting
+from hostward.engine.schedule import COUNT_INTERVAL, MOST_FOR_COUNTS, Checks, Every
 from hostward.engine.telling import Teller
 from hostward.model.settings import Settings
 
@@ -20,13 +21,15 @@ class Inspector:
     """One engine's looks. To be asked only once something was wholly brought into the kernel."""
 
     def __init__(self, kernel: Kernel, applier: Applier, teller: Teller, settings: Settings) -> None:
-        self._kernel = kernel
         self._applier = applier
         self._teller = teller
         self._checks = Checks(settings.drift_check_interval)
         self._whole_sets = Every(settings.ipsets_refresh_interval)
         self._whole_tables = Every(settings.iptables_refresh_interval)
-        self._counting = Every(COUNT_INTERVAL)
+        self._counting = Counting(kernel, applier, teller, settings)
+        self._counts = Checks(COUNT_INTERVAL, MOST_FOR_COUNTS)
+        self._counted: Iterator[None] | None = None
+        self._count_cpu = 0.0  # of this count so far
         self._pieces: Iterator[bool] | None = None
         self._took = self._cpu = 0.0  # by the pieces of this look so far
 
@@ -36,6 +39,11 @@ class Inspector:
         self._checks.follow(settings.drift_check_interval, now)
         self._whole_sets.follow(settings.ipsets_refresh_interval, now)
         self._whole_tables.follow(settings.iptables_refresh_interval, now)
+        self._counting.follow(settings)
+
+    def close(self) -> None:
+        """Leaves for the next process what it needs."""
+        self._counting.save()
 
     @property
     def due(self) -> float:
@@ -49,10 +57,12 @@ class Inspector:
             over = self._look_for_changes()
             if hurry():
                 return over
-        if self._counting.is_due(time.monotonic()):
-            self._count()
-            over = True
-        return over
+        counted = False
+        while not counted and time.monotonic() >= self._counts.due:
+            counted = self._count()
+            if hurry():
+                break
+        return over or counted
 
     def _look_for_changes(self) -> bool:
         """Also while the store is in doubt, or the kernel refuses a change."""
@@ -62,6 +72,7 @@ class Inspector:
         try:
             drifted = self._next_piece()
             if drifted:
+                self._teller.exposure.drifted()
                 self._teller.repaired(self._applier.repair(), self._took + time.monotonic() - began)
         except KernelError as error:
             self._pieces = None
@@ -89,11 +100,14 @@ class Inspector:
         """Whether it found something; None when there is nothing more to look at."""
         return next(self._pieces, None) if self._pieces is not None else None
 
-    def _count(self) -> None:
-        """Reads the packet counters."""
-        desired = self._applier.desired
-        assert desired is not None, "nothing is counted before the first apply"  # noqa: S101 # tells the type checker
-        try:
-            self._teller.count(desired, self._kernel.counters)
-        except KernelError as error:
-            self._teller.uncounted(error)
+    def _count(self) -> bool:
+        """Reads the packet counters of one table; whether all are read."""
+        cpu = time.thread_time()
+        if self._counted is None:
+            self._counted, self._count_cpu = self._counting.looks(), 0.0
+        over = next(self._counted, self) is self
+        self._count_cpu += time.thread_time() - cpu
+        if over:
+            self._counted = None
+            self._counts.done(time.monotonic(), self._count_cpu)
+        return over

@@ -106,6 +106,7 @@ class Loop:
         self._focus: Focus | None = None  # what may differ from what was brought last; None: anything
         self._links: Mapping[str, Link] | None = None
         self._received = 0
+        self._since: float | None = None  # when the oldest change came that isn't in the kernel
         self._starting = True
         self._tell_by = float("inf")  # when what couldn't be told yet is
         self._behind = False  # the kernel doesn't hold `_resolved` yet: the store was in doubt, or the kernel refused
@@ -121,6 +122,7 @@ class Loop:
                 self._settled()
             if self._may_check() and self._inspector.look(self._mailbox.has_something):
                 self._tell()
+        self._inspector.close()
 
     def _tell(self) -> None:
         self._tell_by = self._teller.beat(self._mailbox, self._intake, self._links or (), scope_of(self._settings))
@@ -131,6 +133,8 @@ class Loop:
         began = time.monotonic()
         intaken = self._absorb(batch) if batch is not None else None
         changed = intaken is not None and bool(intaken.changed)
+        if changed and batch is not None and self._since is None:
+            self._since = batch.since
         if self._may_write():
             changed |= self._follow_settings()
             behind = self._behind or self._applier.desired is None
@@ -233,6 +237,9 @@ class Loop:
         self._focus, self._unapplied, self._computed = Focus(), Changed(), 0
         self._forget_flows(flows)
         self._teller.applied(self._received, time.monotonic() - began, outcome, work)
+        if self._since is not None:
+            self._teller.arrived(time.monotonic() - self._since)
+            self._since = None
         self._keep(self._received, desired)
 
     def _forget_flows(self, flows: Flows) -> None:

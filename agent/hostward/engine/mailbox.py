@@ -16,12 +16,16 @@ from hostward.model.links import Link
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """All that came since the last one. `snapshot`: `objects` is everything, not a difference. `revision` is the newest."""
+    """All that came since the last one. `snapshot`: `objects` is everything, not a difference. `revision` is the newest.
+
+    `since`: when the first of it came, on the monotonic clock.
+    """
 
     snapshot: bool = False
     objects: Mapping[str, Stored | None] = field(default_factory=dict)
     revision: int | None = None
     links: Mapping[str, Link] | None = None
+    since: float = 0.0
 
 
 class Mailbox:
@@ -34,6 +38,7 @@ class Mailbox:
         self._revision: int | None = None
         self._links: Mapping[str, Link] | None = None
         self._nudged = False
+        self._since = 0.0
         self.newest_revision = 0
         self.contact_at: float | None = None
         self.trouble: str | None = None
@@ -41,12 +46,14 @@ class Mailbox:
     def snapshot(self, snapshot: Snapshot) -> None:
         """Replaces everything that was pending."""
         with self._condition:
+            self._begin()
             self._snapshot, self._objects = True, dict(snapshot.objects)
             self._arrived(snapshot.revision)
 
     def changes(self, changes: Changes) -> None:
         """Adds changes to what is pending."""
         with self._condition:
+            self._begin()
             if self._snapshot:
                 for key, stored in changes.objects.items():
                     if stored is None:
@@ -56,6 +63,10 @@ class Mailbox:
             else:
                 self._objects.update(changes.objects)
             self._arrived(changes.revision)
+
+    def _begin(self) -> None:
+        if not self._pending():
+            self._since = time.monotonic()
 
     def _arrived(self, revision: int) -> None:
         self._revision = self.newest_revision = revision
@@ -79,6 +90,7 @@ class Mailbox:
     def links(self, links: Mapping[str, Link]) -> None:
         """The whole new link table."""
         with self._condition:
+            self._begin()
             self._links = links
             self._condition.notify()
 
@@ -100,7 +112,7 @@ class Mailbox:
             self._nudged = False
             if not self._pending():
                 return None
-            batch = Batch(self._snapshot, self._objects, self._revision, self._links)
+            batch = Batch(self._snapshot, self._objects, self._revision, self._links, self._since)
             self._snapshot, self._objects, self._revision, self._links = False, {}, None, None
             return batch
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MOST_OF_A_CORE: Final = 0.05
+MOST_FOR_COUNTS: Final = 0.01
 FIRST_RETRY, LAST_RETRY = 0.1, 10.0
 SOON: Final = 1.0  # seconds
 TICK: Final = 1.0
@@ -15,16 +16,17 @@ NEVER: Final = float("inf")
 
 @dataclass(slots=True)
 class Checks:
-    """Drift checks at `interval` seconds, or as far apart as keeps them under 5 % of a core."""
+    """Looks at the kernel at `interval` seconds, or as far apart as keeps them under a share of a core."""
 
     interval: float
+    share: float = MOST_OF_A_CORE
     due: float = 0.0
     current: float = 0.0
     delay: float = FIRST_RETRY
 
     def done(self, now: float, seconds: float) -> None:
         """A check that took `seconds` of CPU ended just now."""
-        self.current = max(self.interval, seconds / MOST_OF_A_CORE)
+        self.current = max(self.interval, seconds / self.share)
         self.due = now + self.current
         self.delay = FIRST_RETRY
 

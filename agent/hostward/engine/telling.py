@@ -12,39 +12,30 @@ from operator import is_not
 import hostward
 from hostward.dataplane.kernel import KernelError
 from hostward.engine.applier import Outcome
-from hostward.engine.cut_off import CutOff
+from hostward.engine.exposure import Exposure
 from hostward.engine.intake import Intake
 from hostward.engine.mailbox import Batch, Mailbox
 from hostward.engine.restarts import AT_START
+from hostward.engine.told_objects import MOST_NAMES, ToldObjects, some
 from hostward.engine.work import Work
-from hostward.model import keys
 from hostward.model.keys import ResourceKey
 from hostward.model.resolved import ANY_INTERFACE, Changed, Resolved, Scope
 from hostward.model.resources import Policy, Resource
 from hostward.model.settings import Settings, differences
-from hostward.render.ruleset import Ruleset, TableId
-from hostward.report import counters, status
-from hostward.report.counters import CounterKey, Monotonic
+from hostward.report import status
 from hostward.report.health import HealthBoard
 from hostward.report.logs import configure, get_logger
 from hostward.report.metrics import Metrics
 from hostward.report.neighbourhood import Neighbourhood
 from hostward.report.secrets import scrub
-from hostward.report.sizes import Cluster, measured
+from hostward.report.sizes import measured
 from hostward.report.status import Status, StatusFile, interface_status, shown_name, workload_status
+from hostward.report.traffic import Traffic
 
 log = get_logger()
 ENGINE, DATASTORE, KERNEL = "Engine", "Datastore", "Kernel"
 LIVE_SETTINGS = frozenset({"log_severity_screen", "log_format"})
-MOST_NAMES = 20
 LOOK_INTERVAL = 0.5  # seconds between two looks at which workload interfaces are cut off, while neither kind changes
-Count = Callable[[TableId], Mapping[str, tuple[tuple[int, int], ...]]]
-
-
-def _some(names: Collection[str]) -> list[str]:
-    """Names for a log line, not more than a person reads."""
-    rest = len(names) - MOST_NAMES
-    return [*sorted(names)[:MOST_NAMES], *([f"and {rest} more"] if rest > 0 else [])]
 
 
 class Teller:
@@ -58,18 +49,15 @@ class Teller:
         self._file = file
         self._clock = clock
         self.beside = Neighbourhood(metrics.registry, clock)
-        self._counters: Monotonic[CounterKey] = Monotonic()
         self._resolved = Resolved()
         self._interfaces: dict[str, status.InterfaceStatus] = {}
         self._workloads: dict[str, status.WorkloadStatus] = {}
         self._sorted: tuple[tuple[status.InterfaceStatus, ...], tuple[status.WorkloadStatus, ...]] = ((), ())
-        self._cut_off = CutOff()
+        self._objects = ToldObjects(metrics, settings.node_name)
+        self.exposure = Exposure(metrics, clock)
         self._warnings: tuple[str, ...] = ()
-        self._asides = -1
         self._next_look = float("-inf")
-        self._looked_at: tuple[object, object] = (None, None)
-        self._aside: frozenset[tuple[ResourceKey, str, str, bool]] = frozenset()
-        self._set_aside: tuple[status.SetAside, ...] = ()
+        self._looked_at: tuple[object, ...] = (None, None, None)
         self._frozen: str | None = None
         self._trouble: str | None = None
         self._refused = self._unchecked = ""
@@ -90,46 +78,12 @@ class Teller:
     def absorbed(self, batch: Batch, intake: Intake, changes: Mapping[ResourceKey, Resource | None], seconds: float) -> None:
         """A batch went through intake and calculation, which took so many seconds, and perhaps into the kernel."""
         self._metrics.calculated(seconds)
-        if batch.revision is not None:
-            self._metrics.updated(Counter(key.kind for path in batch.objects if (key := keys.parse(path)) is not None))
-            self._report_objects(intake)
+        self._objects.absorbed(batch, intake, changes)
         if len(changes) > MOST_NAMES:
             log.info("resources changed", kinds=dict(Counter(key.kind for key in changes)))
             return
         for key, value in sorted(changes.items()):
             log.info("resource changed", key=str(key), change="gone" if value is None else "in force")
-
-    def _report_objects(self, intake: Intake) -> None:
-        held = intake.kinds
-        self._metrics.objects(held)
-        self._metrics.cluster(
-            Cluster(
-                hosts=held["Node"],
-                host_endpoints=held["HostEndpoint"],
-                workload_endpoints=held["WorkloadEndpoint"],
-                policies=held["GlobalNetworkPolicy"] + held["NetworkPolicy"],
-                profiles=held["Profile"],
-                tiers=held["Tier"],
-            )
-        )
-        if intake.asides != self._asides:  # thousands may be broken: they aren't described anew in every round
-            self._asides = intake.asides
-            self._report_aside(intake)
-
-    def _report_aside(self, intake: Intake) -> None:
-        aside = frozenset(
-            (entry.key, problem.path, problem.reason, entry.older_in_force)
-            for entry in intake.aside.values()
-            for problem in entry.problems
-        )
-        for key, path, reason, older in sorted(aside - self._aside):
-            log.warning("set aside", key=str(key), path=path, reason=reason, older_version_in_force=older)
-        self._aside = aside
-        self._set_aside = tuple(
-            status.SetAside(key=str(key), path=path, reason=reason, older_in_force=older)
-            for key, path, reason, older in sorted(aside)[: status.MAX_SET_ASIDE]
-        )
-        self._metrics.set_aside(Counter(key.kind for key in intake.aside))
 
     def settings(self, before: Settings, now: Settings) -> None:
         """The datastore's configuration changed the effective settings."""
@@ -148,7 +102,7 @@ class Teller:
         self._count_repairs(outcome)
         if outcome.left:
             log.warning(
-                "sets that nothing of ours needs any more stay", sets=_some(outcome.left), why=_some(set(outcome.left.values()))
+                "sets that nothing of ours needs any more stay", sets=some(outcome.left), why=some(set(outcome.left.values()))
             )
         if outcome.commits or outcome.set_steps or first:
             old = self._resolved
@@ -156,8 +110,8 @@ class Teller:
             log.info(
                 "applied",
                 revision=revision,
-                policies=_some(names),
-                interfaces=_some(changed.endpoints | changed.workloads),
+                policies=some(names),
+                interfaces=some(changed.endpoints | changed.workloads),
                 computed=work.computed,
                 rendered_chains=work.rendered,
                 compared_chains=outcome.compared_chains,
@@ -171,7 +125,8 @@ class Teller:
                 seconds=round(seconds, 4),
             )
         self._describe(resolved, changed)
-        self._metrics.measured_by(partial(measured, resolved, work.desired))
+        self._metrics.measured_by(partial(measured, resolved, work.desired, self._objects.own_endpoints))
+        self._metrics.felix.batch({field: len(getattr(changed, field)) for field in Changed.__dataclass_fields__})
         self._refused = self._unchecked = ""
         self._report_kernel()
 
@@ -201,7 +156,7 @@ class Teller:
 
     def flows_stay(self, addresses: Collection[str]) -> None:
         """Workloads begin with addresses whose old connections aren't forgotten yet."""
-        log.warning("old connections of these addresses may live on for a while", addresses=_some(addresses))
+        log.warning("old connections of these addresses may live on for a while", addresses=some(addresses))
 
     def nothing_to_do(self, revision: int) -> None:
         """A revision changed nothing for this host."""
@@ -218,6 +173,7 @@ class Teller:
 
     def unchecked(self, error: KernelError, seconds: float) -> None:
         """It isn't known whether what was in force still is, or it can't be put back; it will be tried again."""
+        self.exposure.failed()
         self._metrics.apply_failed(seconds)
         self._unchecked = str(error)
         self._report_kernel()
@@ -246,19 +202,25 @@ class Teller:
             )
 
     def checked(self, seconds: float, interval: float) -> None:
-        """A drift check was made."""
+        """A drift check was made, and what it found was put right."""
+        self.exposure.in_order()
         self._metrics.drift_checked(seconds, interval)
         if self._unchecked:
             self._unchecked = ""
             self._report_kernel()
 
-    def count(self, desired: Ruleset, count: Count) -> None:
-        """Reads the packet counters of rules that drop."""
-        readings: dict[CounterKey, int] = {}
-        for where, table in desired.tables.items():
-            readings.update(counters.readings(where, table, count(where)))
-        self._counters.observe(readings)
-        self._metrics.dropped(counters.drops(self._counters.totals()))
+    @property
+    def resolved(self) -> Resolved:
+        """What is in force."""
+        return self._resolved
+
+    def counted(self, traffic: Traffic, *, policies: bool) -> None:
+        """The counters of all tables were read."""
+        self._metrics.counted(traffic, policies=policies)
+
+    def arrived(self, seconds: float) -> None:
+        """The oldest of the changes that were just applied had come so long ago."""
+        self._metrics.arrived(seconds)
 
     def _count_repairs(self, outcome: Outcome) -> None:
         for seconds in outcome.lock_waits:
@@ -267,6 +229,8 @@ class Teller:
             self._metrics.repaired(table, number)
         for family, number in outcome.sets.items():
             self._metrics.repaired_sets(family, number)
+        if outcome.repaired:
+            self.exposure.ended()
 
     # --- every round ---------------------------------------------------------------------------------------------------
     def beat(self, mailbox: Mailbox, intake: Intake, links: Collection[str], scope: Scope) -> float:
@@ -275,10 +239,11 @@ class Teller:
         Gives when it should be called at the latest: the status waits where it was written just before.
         """
         self._health.report(ENGINE)
-        looked_at = (links, self._resolved.workloads)
+        looked_at = (links, self._resolved.workloads, self._resolved.endpoints)
         if self._clock() >= self._next_look or any(map(is_not, looked_at, self._looked_at)):
             self._next_look, self._looked_at = self._clock() + LOOK_INTERVAL, looked_at
-            self._report_workloads(links, scope)
+            if self._applied_revision:  # before, nothing is known of what is cut off
+                self._objects.look(self._resolved, links, scope, self._clock())
         self._report_datastore(mailbox, intake)
         contact = None
         if mailbox.contact_at is not None:
@@ -290,15 +255,6 @@ class Teller:
             self._now(intake, status.DatastoreStatus(state=state, last_contact=contact, detail=scrub(mailbox.trouble or "")))
         )
         return float("inf")
-
-    def _report_workloads(self, links: Collection[str], scope: Scope) -> None:
-        """Before anything was applied, nothing is known of what is cut off."""
-        known = links if self._applied_revision else ()
-        guarded = self._resolved.workloads
-        if new := self._cut_off.follow(known, scope, guarded, self._clock()):
-            log.warning("workload interfaces without an endpoint are cut off", interfaces=_some(new))
-        isolated = sum(workload.isolated for workload in guarded.values())
-        self._metrics.workload_interfaces(active=len(guarded) - isolated, isolated=isolated, cut_off=len(self._cut_off.names))
 
     def _report_datastore(self, mailbox: Mailbox, intake: Intake) -> None:
         known = mailbox.contact_at is not None
@@ -333,8 +289,8 @@ class Teller:
             frozen=() if intake.frozen is None else (intake.frozen,),
             interfaces=self._sorted[0],
             workloads=self._sorted[1],
-            cut_off=self._cut_off.names,
-            set_aside=self._set_aside,
-            set_aside_count=len(self._aside),
+            cut_off=self._objects.cut_off,
+            set_aside=self._objects.set_aside,
+            set_aside_count=self._objects.set_aside_count,
             warnings=(*self.beside.warnings(), *self._warnings),
         )

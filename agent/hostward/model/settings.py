@@ -86,6 +86,7 @@ class Settings:
     prometheus_metrics_client_auth: str = "RequireAndVerifyClientCert"
     prometheus_process_metrics_enabled: bool = True
     felix_metrics_enabled: bool = True
+    policy_counters_enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,7 @@ _ALL: Final = (
         at_start=True,
     ),
     Setting("felixMetricsEnabled", BOOL, "Whether Felix's metric names are served beside our own.", at_start=True),
+    Setting("policyCountersEnabled", BOOL, "Whether packets and bytes are shown by policy."),
 )
 SETTINGS: Final[Mapping[str, Setting]] = MappingProxyType({setting.name: setting for setting in _ALL})
 

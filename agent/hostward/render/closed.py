@@ -51,7 +51,7 @@ def _rules(chain: Chain, refused: Collection[str]) -> Iterator[Rule]:
             case target if _allows(rule):
                 continue
             case Jump():  # a Pass: whether the tier ends here can't be told
-                yield replace(rule, matches=others, target=DROP)
+                yield replace(rule, matches=others, target=DROP, counter=rule.counter.replace(" pass ", " deny ", 1))
             case _:
                 yield replace(rule, matches=others, target=target)
 

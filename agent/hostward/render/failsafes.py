@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 
 from hostward.model.failsafe import FailsafePort
 from hostward.model.nets import family as family_of
@@ -13,14 +14,20 @@ from hostward.render.options import Options
 from hostward.render.policy import port_groups
 from hostward.render.ruleset import ACCEPT, Chain, Family, Net, PortSet, Protocol, Rule, Side, TableName
 
+_WORDS: Final = {6: "tcp", 17: "udp"}
 
-def _open(ports: Iterable[FailsafePort], port_side: Side, remote: Side, family: Family) -> list[Rule]:
+
+def _open(ports: Iterable[FailsafePort], port_side: Side, remote: Side, family: Family, counter: str = "") -> list[Rule]:
     by_peer: dict[tuple[int, str | None], list[PortRange]] = {}
     for item in ports:
         if item.net is None or family_of(item.net) == family:
             by_peer.setdefault((item.protocol, item.net), []).append(PortRange(item.port, item.port))
     return [
-        Rule((*((Net(remote, net),) if net else ()), Protocol(protocol), PortSet(port_side, group)), ACCEPT)
+        Rule(
+            (*((Net(remote, net),) if net else ()), Protocol(protocol), PortSet(port_side, group)),
+            ACCEPT,
+            counter=counter and f"{counter} {_WORDS.get(protocol, protocol)}",
+        )
         for (protocol, net), ranges in by_peer.items()
         for group in port_groups(ranges)
     ]
@@ -33,4 +40,5 @@ def failsafe_rules(table: TableName, direction: Direction, family: Family, optio
     mine, others = (options.failsafe_in, options.failsafe_out)[:: 1 if inbound else -1]
     remote: Side = "src" if inbound else "dst"
     replies = _open(others, "src", remote, family) if table == "raw" else []
-    return (*_open(mine, "dst", remote, family), *replies)
+    counter = f"failsafe {direction}" if table == "filter" else ""  # elsewhere packets of open connections come by, too
+    return (*_open(mine, "dst", remote, family, counter), *replies)

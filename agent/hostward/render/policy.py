@@ -182,8 +182,7 @@ def rule_chain(rule: Rule, table: TableName, family: Family, owner: Owner, optio
     notes = [owner.title] if first else []
     notes += [f"{key}:{value}" for key, value in rule.annotations]
     target = _target(rule.action, table, owner, options)
-    # Policies are shared by interfaces: which one a packet came by isn't known here.
-    counter = f"drop * {owner.direction} policy" if rule.action is Action.DENY else ""
+    counter = f"policy {owner.direction} {rule.action.lower()} {owner.title}"
     result.append(KernelRule(matches, target, comment("/".join(notes)), counter))
     return tuple(result)
 

@@ -1,88 +1,109 @@
-"""Totals that only grow, out of kernel counters that start again whenever a chain is rewritten.
+"""What kernel counters grew by, though a rule's counter begins at 0 whenever the rule is written.
 
-Knows which counters a desired table names, and reads no kernel itself. Only the engine thread uses it.
+Knows which rules of a desired table name a counter, and reads no kernel itself. Only the engine thread uses it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
-from typing import Generic, NamedTuple, TypeVar
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
 
-from hostward.render.ruleset import Table, TableId
+from hostward.render.ruleset import Chain, Table, TableId
 
-K = TypeVar("K", bound=Hashable)
-MAX_ABSENT = 10_000
-
-
-class Drop(NamedTuple):
-    """Packets that one reason dropped on one interface, in one direction ("ingress", "egress", ...)."""
-
-    interface: str
-    direction: str
-    reason: str
+Counts = Mapping[str, "array[int]"]
+"""Packets and bytes of a chain's rules, in turn, by chain."""
+Parting = tuple[str, str, int, int]
+"""Chain and meaning of rules that are gone, and the packets and bytes that they had counted."""
 
 
-class CounterKey(NamedTuple):
-    """Where counters were read: the rules of one chain that mean the same."""
+class Growth(NamedTuple):
+    """What came since the last look; and how much of the total, which only grows, the kernel no longer holds since then."""
 
-    table: TableId
-    chain: str
-    meaning: str
-
-
-class Monotonic(Generic[K]):
-    """Growing totals per key. A reading below the last one means that the counter started again from 0."""
-
-    def __init__(self, max_absent: int = MAX_ABSENT) -> None:
-        self._last: dict[K, int] = {}
-        self._totals: dict[K, int] = {}
-        self._max_absent = max_absent
-
-    def observe(self, readings: Mapping[K, int]) -> None:
-        """Takes the present readings of all counters. Absent keys keep their totals, and are thought to start from 0 again."""
-        for key, reading in readings.items():
-            last = self._last.get(key, 0)
-            self._totals[key] = self._totals.get(key, 0) + (reading - last if reading >= last else reading)
-        self._last = dict(readings)
-        surplus = len(self._totals) - len(self._last) - self._max_absent
-        for key in [key for key in self._totals if key not in self._last][: max(0, surplus)]:
-            del self._totals[key]  # the first that came: interfaces come and go for ever, memory doesn't grow for ever
-
-    def restarted(self, keys: Iterable[K]) -> None:
-        """These counters were just set to 0, so that a reading above the last one is all new."""
-        for key in keys:
-            self._last.pop(key, None)
-
-    def totals(self) -> dict[K, int]:
-        """The totals since the start."""
-        return dict(self._totals)
+    packets: int
+    bytes: int
+    lost_packets: int
+    lost_bytes: int
 
 
-def readings(table_id: TableId, table: Table, counters: Mapping[str, tuple[tuple[int, int], ...]]) -> dict[CounterKey, int]:
-    """Packets per chain and meaning, for the rules of a desired table that name a counter.
+class _Reading(NamedTuple):
+    chain: Chain
+    counts: array[int]
 
-    `counters` is what `Kernel.counters` returns. A chain that isn't the one desired (its length differs) is left out.
-    """
-    found: dict[CounterKey, int] = {}
-    for chain, rules in table.chains.items():
-        counted = counters.get(chain, ())
-        if len(counted) != len(rules):
-            continue
-        for rule, (packets, _) in zip(rules, counted, strict=True):
+
+_Sums = dict[str, tuple[int, int]]
+_NONE: Final[_Sums] = {}
+
+
+class Tally:
+    """Remembers what each counter said last. The first look takes what is there for new: rules outlive the agent."""
+
+    def __init__(self) -> None:
+        self._last: dict[TableId, dict[str, _Reading]] = {}
+
+    def observe(self, where: TableId, table: Table, counted: Counts, partings: Iterable[Parting]) -> dict[str, Growth]:
+        """What grew in a desired table, by meaning; 0 for what is there for the first time.
+
+        `counted` is what `Kernel.counters` says, `partings` what it says of rules that were removed since the last look. A
+        chain that isn't the desired one (its length differs) counts as gone.
+        """
+        gone: dict[str, _Sums] = {}
+        for name, meaning, packets, octets in partings:
+            gone.setdefault(name, {})[meaning] = packets, octets
+        grown: dict[str, Growth] = {}
+        before, present = self._last.get(where, {}), {}
+        for name, chain in table.chains.items():
+            counts = counted.get(name)
+            if counts is None or len(counts) != 2 * len(chain) or not _is_counted(chain):
+                continue
+            last, parted, now = before.pop(name, None), gone.pop(name, _NONE), _Reading(chain, counts)
+            present[name] = now
+            if last is None or last.chain is not chain or last.counts != counts or parted:
+                _grow(grown, last, now, parted)
+        for name in before.keys() | gone.keys():
+            _grow(grown, before.get(name), None, gone.get(name, _NONE))
+        self._last[where] = present
+        return grown
+
+    def held(self) -> dict[str, tuple[int, int]]:
+        """Packets and bytes that the kernel holds now, by meaning. Costs a look at every rule."""
+        found: dict[str, tuple[int, int]] = {}
+        for readings in self._last.values():
+            for reading in readings.values():
+                for meaning, (packets, octets) in _sums(reading).items():
+                    so_far = found.get(meaning, (0, 0))
+                    found[meaning] = so_far[0] + packets, so_far[1] + octets
+        return found
+
+
+def _is_counted(chain: Chain) -> bool:
+    return any(rule.counter for rule in chain)
+
+
+def _grow(grown: dict[str, Growth], last: _Reading | None, now: _Reading | None, parted: _Sums) -> None:
+    """Adds the growth of one chain."""
+    old, new = _sums(last), _sums(now)
+    for meaning in {**old, **new, **parted}:
+        pairs = zip(old.get(meaning, (0, 0)), new.get(meaning, (0, 0)), parted.get(meaning, (0, 0)), strict=True)
+        (packets, lost_packets), (octets, lost_octets) = (_growth(*pair) for pair in pairs)
+        so_far = grown.get(meaning, (0, 0, 0, 0))
+        more = (packets, octets, lost_packets, lost_octets)
+        grown[meaning] = Growth(*(a + b for a, b in zip(so_far, more, strict=True)))
+
+
+def _growth(old: int, new: int, parted: int) -> tuple[int, int]:
+    """What came, and what the kernel forgot. Less than before, and no rule of ours went: somebody set it to 0."""
+    if new + parted >= old:
+        return new + parted - old, parted
+    return new + parted, old + parted
+
+
+def _sums(reading: _Reading | None) -> _Sums:
+    sums: _Sums = {}
+    if reading is not None:
+        counts = reading.counts
+        for at, rule in enumerate(reading.chain):
             if rule.counter:
-                key = CounterKey(table_id, chain, rule.counter)
-                found[key] = found.get(key, 0) + packets
-    return found
-
-
-def drops(totals: Mapping[CounterKey, int]) -> dict[Drop, int]:
-    """Dropped packets by interface, direction and reason: all counters whose meaning is `drop INTERFACE DIRECTION REASON`."""
-    found: dict[Drop, int] = {}
-    for key, packets in totals.items():
-        word, *rest = key.meaning.split(" ")
-        if word == "drop" and len(rest) == 3:
-            interface, direction, reason = rest
-            # An interface's name may be any bytes; a label must be text.
-            drop = Drop(interface.encode(errors="surrogateescape").decode(errors="backslashreplace"), direction, reason)
-            found[drop] = found.get(drop, 0) + packets
-    return found
+                packets, octets = sums.get(rule.counter, (0, 0))
+                sums[rule.counter] = packets + counts[2 * at], octets + counts[2 * at + 1]
+    return sums

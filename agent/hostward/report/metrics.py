@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from hostward.render.ruleset import FAMILIES, TABLES, Family, TableId
-from hostward.report.counters import Drop
 from hostward.report.felix_metrics import FelixMetrics
-from hostward.report.sizes import DATASTORE_STATES, Activity, Cluster, DatastoreState, SetsSize, Sizes, TableSize
+from hostward.report.from_outside import FromOutside, Outside
+from hostward.report.sizes import DATASTORE_STATES, Activity, Cluster, DatastoreState, Sizes
+from hostward.report.traffic import Traffic
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotations. `_created` series would double the number of series and say nothing
 
 _APPLY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _CHECK_BUCKETS: Final = (0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_ARRIVAL_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
+NOTHING_OUTSIDE: Final = Outside()
 _LOCK_BUCKETS: Final = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60)
 
 
@@ -38,20 +40,13 @@ class Metrics:
         clock: Callable[[], float] = time.monotonic,
         process: bool = True,
         felix: bool = True,
-        log_counts: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0),
-        link_counts: Callable[[], tuple[int, int]] = lambda: (0, 0),
-        flow_counts: Callable[[], tuple[int, int, int]] = lambda: (0, 0, 0),
+        backend: Mapping[str, str] | None = None,
+        outside: Outside = NOTHING_OUTSIDE,
     ) -> None:
-        """At each scrape `log_counts` gives the log lines dropped, failed and folded since the start, and `link_counts` how
-        often all interfaces were listed, and how often the kernel dropped messages about them; `flow_counts` the conntrack
-        entries deleted, the failures to, and the addresses that wait for it."""
+        """`backend`: what the agent enforces with and what it follows; `outside`: what others count, asked at each scrape."""
         self.registry = registry = CollectorRegistry(auto_describe=False)
         self._clock = clock
         self._contact = clock()
-        self._drops: Mapping[Drop, int] = {}
-        self._log_counts = log_counts
-        self._link_counts = link_counts
-        self._flow_counts = flow_counts
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"hostward_{name}", text, labels, registry=registry)
@@ -68,6 +63,12 @@ class Metrics:
             "apply_seconds", "Time from taking a batch of changes to the kernel holding it.", _APPLY_BUCKETS
         )
         self._apply_failures = counter("apply_failures", "Rounds that left something to be tried again.")
+        self._end_to_end = histogram(
+            "end_to_end_seconds", "Time from the arrival of a change to the kernel holding it.", _ARRIVAL_BUCKETS
+        )
+        self._exposure = counter(
+            "exposure_seconds", "Upper bound of the time that tables or sets were not as the agent had left them."
+        )
         self._repairs = counter(
             "repairs", "Tables and sets that others changed and the agent put right.", "table", "ip_version"
         )
@@ -92,16 +93,22 @@ class Metrics:
         )
         self._policies = gauge("active_policies", "Policies in force on this host.")
         self._active_sets = gauge("active_sets", "Sets of selectors, named ports and services in use on this host.")
-        build = gauge("build_info", "1, with the versions that run.", "version", "python")
-        build.labels(version, platform.python_version()).set(1)
+        self._unmatched = gauge("unmatched_host_endpoints", "Host endpoints of this node that govern no interface it has.")
+        self._addressless = gauge(
+            "endpoints_without_addresses", "Host endpoints of this node that selectors in use match, but that name no address."
+        )
+        self._empty = gauge("empty_selectors", "Selectors in rules in force that match no address.")
+        self._fullest = gauge("fullest_set_ratio", "Members of the fullest set by the most that it can have.", "ip_version")
+        self._infos(version, node, backend or {})
 
         self._seen_kinds: set[str] = set()
         self._seen_objects: set[str] = set()
         self._seen_reasons: set[str] = set()
         self._is_first_apply = True
         self._measure: Callable[[], Sizes] | None = None
-        self.felix = FelixMetrics(node, clock, lambda: self._log_counts()[:2])
-        registry.register(_FromOutside(self))
+        self.felix = FelixMetrics(node, clock, outside)
+        self._from_outside = FromOutside(outside)
+        registry.register(self._from_outside)
         if felix:
             registry.register(self.felix)
         if process:
@@ -109,9 +116,19 @@ class Metrics:
             prometheus_client.GCCollector(registry=registry)
         self._start()
 
+    def _infos(self, version: str, node: str, backend: Mapping[str, str]) -> None:
+        for name, text, labels in (
+            ("build_info", "1, with the versions that run.", {"version": version, "python": platform.python_version()}),
+            ("node_info", "1, with this host's name in the datastore.", {"node": node}),
+            ("backend_info", "1, with what the agent enforces with and what it follows.", backend),
+        ):
+            if labels:
+                Gauge(f"hostward_{name}", text, [*labels], registry=self.registry).labels(**labels).set(1)
+
     def _start(self) -> None:
         """Series exist from the first scrape on, so that an alert on them can tell 0 from absent."""
         for family in FAMILIES:
+            self._fullest.labels(str(family))
             for table in (*TABLES, "sets"):
                 self._repairs.labels(table, str(family))
         self.datastore("waiting")
@@ -121,7 +138,7 @@ class Metrics:
         """All series in Prometheus's text format 0.0.4 (OpenMetrics would forbid Felix's names, `observability.md` 5.2)."""
         measure, self._measure = self._measure, None
         if measure is not None:
-            self.sizes(*measure())
+            self.sizes(measure())
         return generate_latest(self.registry)
 
     # --- the datastore -------------------------------------------------------------------------------------------------
@@ -187,6 +204,10 @@ class Metrics:
             self.felix.applied(seconds, first=self._is_first_apply)
             self._is_first_apply = False
 
+    def arrived(self, seconds: float) -> None:
+        """The oldest of the changes that are in the kernel now had come so long ago."""
+        self._end_to_end.observe(seconds)
+
     def apply_failed(self, seconds: float) -> None:
         """A round of `seconds` left something to be tried again."""
         self._apply_seconds.observe(seconds)
@@ -197,18 +218,28 @@ class Metrics:
         """How to count, at the next scrape and in its thread, what is in the kernel: that costs as much as there is."""
         self._measure = measure
 
-    def sizes(self, tables: Mapping[TableId, TableSize], sets: Mapping[Family, SetsSize], activity: Activity) -> None:
-        """What the kernel now holds of ours, and what is in force."""
-        for table, size in tables.items():
+    def sizes(self, sizes: Sizes) -> None:
+        """What the kernel now holds of ours, what is in force, and what of it does nothing."""
+        for table, size in sizes.tables.items():
             self._chains.labels(table.name, str(table.family)).set(size.chains)
             self._rules.labels(table.name, str(table.family)).set(size.rules)
-        for family, held in sets.items():
+        for family, held in sizes.sets.items():
             self._sets.labels(str(family)).set(held.sets)
             self._members.labels(str(family)).set(held.members)
+            self._fullest.labels(str(family)).set(held.fullest)
+        self._activity(sizes.activity)
+        self.felix.sizes = sizes
+
+    def _activity(self, activity: Activity) -> None:
         self._endpoints.set(activity.endpoints)
         self._policies.set(activity.policies)
         self._active_sets.set(activity.sets)
-        self.felix.sizes(tables, sets, activity)
+        self._empty.set(activity.empty_selectors)
+        self._addressless.set(activity.without_addresses)
+
+    def unmatched(self, count: int) -> None:
+        """How many of this node's host endpoints govern nothing."""
+        self._unmatched.set(count)
 
     def workload_interfaces(self, *, active: int, isolated: int, cut_off: int) -> None:
         """How many interfaces have an endpoint that is understood, one that isn't, and, of those that exist, none."""
@@ -223,48 +254,20 @@ class Metrics:
         """Tampering with so many sets was put right."""
         self._repairs.labels("sets", str(family)).inc(count)
 
-    def dropped(self, totals: Mapping[Drop, int]) -> None:
-        """The growing totals of dropped packets, as `counters.drops` gives them; replaces those before."""
-        self._drops = dict(totals)
+    def counted(self, traffic: Traffic, *, policies: bool) -> None:
+        """Traffic has grown; with or without series of policies."""
+        self._from_outside.show(traffic, policies=policies)
+
+    def exposed(self, seconds: float) -> None:
+        """Something may have been other than the agent had left it, for so long."""
+        self._exposure.inc(max(seconds, 0))
 
     def drift_checked(self, seconds: float, interval: float) -> None:
         """A check for tampering took `seconds`; the next one is `interval` seconds away."""
         self._check_seconds.observe(seconds)
         self._check_interval.set(interval)
 
-    def lock_waited(self, seconds: float, retries: int = 0) -> None:
-        """The xtables lock was had after so many seconds and failed attempts."""
+    def lock_waited(self, seconds: float) -> None:
+        """The xtables lock was had after so many seconds."""
         self._lock_wait.observe(seconds)
         self.felix.lock_waits.observe(seconds)
-        self.felix.lock_retries.add(retries, "4")
-
-
-class _FromOutside:
-    """Series whose values others keep."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
-        """The families, with their present values."""
-        labels = ("interface", "direction", "reason")
-        dropped = CounterMetricFamily(
-            "hostward_dropped_packets", "Packets dropped by host and workload endpoints.", labels=labels
-        )
-        for drop, packets in sorted(self._metrics._drops.items()):
-            dropped.add_metric(drop, packets)
-        yield dropped
-        lost, failed, folded = self._metrics._log_counts()
-        yield CounterMetricFamily("hostward_logs_dropped", "Log lines that found no room.", value=lost)
-        yield CounterMetricFamily("hostward_log_errors", "Log lines that could not be written.", value=failed)
-        yield CounterMetricFamily("hostward_logs_folded", "Repeated log lines that another stands for.", value=folded)
-        resyncs, overruns = self._metrics._link_counts()
-        yield CounterMetricFamily("hostward_link_resyncs", "Full listings of the host's interfaces.", value=resyncs)
-        yield CounterMetricFamily("hostward_link_overruns", "Times the kernel dropped interface messages.", value=overruns)
-        deleted, refused, pending = self._metrics._flow_counts()
-        name = "hostward_conntrack"
-        yield CounterMetricFamily(
-            f"{name}_entries_deleted", "Conntrack entries deleted of workloads that are gone.", value=deleted
-        )
-        yield CounterMetricFamily(f"{name}_failures", "Times that conntrack could not be read or edited.", value=refused)
-        yield GaugeMetricFamily(f"{name}_addresses_pending", "Addresses that wait for their entries' deletion.", value=pending)

@@ -7,6 +7,7 @@ Large edits go through iptables-restore. Knows no Rule. The engine thread runs i
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from hostward.dataplane.kernel import KernelError
@@ -23,7 +24,7 @@ from hostward.dataplane.xtables.delta import (
     after,
     operations,
 )
-from hostward.dataplane.xtables.layout import content, jump_of
+from hostward.dataplane.xtables.layout import COUNTERS, content, jump_of
 from hostward.dataplane.xtables.libiptc import Handle
 from hostward.dataplane.xtables.sockopt import SetSocket
 from hostward.render.ruleset import TableId
@@ -38,13 +39,26 @@ tool made for it has it.
 """
 
 Contents = dict[str, list[bytes] | None]
+Counts = dict[str, list[tuple[int, int]]]
+"""Packets and bytes that the rules of a chain had counted when the copy of the table was taken, by chain."""
+
+
+class Removed(NamedTuple):
+    """A rule that went: where it stood, what it was, and the packets and bytes that it had counted."""
+
+    chain: str
+    position: int
+    content: bytes
+    packets: int
+    bytes: int
 
 
 class Written(NamedTuple):
-    """What a commit cost: bytes of the entries that were put in, and whether a child process did it."""
+    """What a commit cost: bytes of the entries that were put in, and whether a child process did it; and what it removed."""
 
     entry_bytes: int
     by_process: bool
+    removed: list[Removed]
 
 
 def commit(table: TableId, edit: EncodedEdit, *, bulk_rules: int = BULK_RULES) -> tuple[Contents, Written]:
@@ -52,8 +66,9 @@ def commit(table: TableId, edit: EncodedEdit, *, bulk_rules: int = BULK_RULES) -
 
     Raises KernelError.
     """
+    counts: Counts = {}
     with Handle(table) as handle, SetSocket() as sets:
-        present = _present(handle, edit, sets)
+        present = _present(handle, edit, sets, counts)
         try:
             todo = operations(edit, present, _others(handle, edit, present, sets))
         except StillUsedError as error:
@@ -65,7 +80,22 @@ def commit(table: TableId, edit: EncodedEdit, *, bulk_rules: int = BULK_RULES) -
             handle.commit()
     if todo and in_bulk:
         restore.run(table, restore.script(table, todo))
-    return after(edit, present), Written(sum(inserted), bool(todo) and in_bulk)
+    return after(edit, present), Written(sum(inserted), bool(todo) and in_bulk, list(_removed(todo, present, counts)))
+
+
+def _removed(todo: list[Operation], present: dict[str, list[bytes]], counts: Counts) -> Iterator[Removed]:
+    """The rules of own chains that go and had counted something. They go from behind, and before others come: places hold."""
+    for operation in todo:
+        match operation:
+            case Flush(chain):
+                places: Iterable[int] = range(len(counts[chain]))
+            case Remove(chain, position) if chain in counts:
+                places = (position,)
+            case _:
+                continue
+        for at in places:
+            if counts[chain][at][0]:
+                yield Removed(chain, at, present[chain][at], *counts[chain][at])
 
 
 def _carry_out(handle: Handle, todo: list[Operation], sets: SetSocket) -> None:
@@ -85,8 +115,10 @@ def _carry_out(handle: Handle, todo: list[Operation], sets: SetSocket) -> None:
                 handle.insert(chain, position, rule.with_indexes(sets.index))
 
 
-def _present(handle: Handle, edit: EncodedEdit, sets: SetSocket) -> dict[str, list[bytes]]:
-    present = {name: _contents(handle, name, sets) for name in edit.chains if handle.has_chain(name)}
+def _present(handle: Handle, edit: EncodedEdit, sets: SetSocket, counts: Counts) -> dict[str, list[bytes]]:
+    """The contents of the chains that an edit names; `counts` is filled with what the rules of own ones have counted."""
+    counts |= {name: [] for name in edit.chains if handle.has_chain(name)}
+    present = {name: _contents(handle, name, sets, found) for name, found in counts.items()}
     for name in edit.hooks:
         if not handle.has_chain(name):
             raise KernelError(f"table {handle.table}: the kernel has no chain {name}")
@@ -102,5 +134,10 @@ def _others(handle: Handle, edit: EncodedEdit, present: dict[str, list[bytes]], 
     return {name: _contents(handle, name, sets) for name in handle.chains() if name not in present}
 
 
-def _contents(handle: Handle, chain: str, sets: SetSocket) -> list[bytes]:
-    return [content(handle.layout, entry, leads_to, sets.name) for entry, leads_to in handle.rules(chain)]
+def _contents(handle: Handle, chain: str, sets: SetSocket, counts: list[tuple[int, int]] | None = None) -> list[bytes]:
+    found = []
+    for entry, leads_to in handle.rules(chain):
+        found.append(content(handle.layout, entry, leads_to, sets.name))
+        if counts is not None:
+            counts.append(COUNTERS.unpack_from(entry, handle.layout.counters))
+    return found

@@ -85,6 +85,21 @@ class Known:
                 self._forget(rule)
         self.generation += 1
 
+    def placed(self, chains: Mapping[str, Chain]) -> None:
+        """Takes what stands in chains that others wrote: an earlier process of ours."""
+        for name, rules in chains.items():
+            if name not in self._written:
+                self._written[name] = rules
+                self._uses.update(map(id, rules))
+
+    def meaning(self, chain: str, position: int, content: bytes) -> str:
+        """What the packet counter of a rule means, by where the rule stands if that is known, else by its content."""
+        rules = self._written.get(chain, ())
+        rule = rules[position] if position < len(rules) else None
+        if rule is None or self._encoder.encode(rule).content != content:
+            rule = self.named(content)
+        return rule.counter if rule is not None else ""
+
     def _forget(self, rule: Rule) -> None:
         digest = _digest(self._by_id.pop(id(rule)).content)
         self._uses.pop(id(rule), None)

@@ -33,6 +33,8 @@ class XtablesLock:
         self._timeout = timeout
         self._poll = poll
         self._depth = 0
+        self.retries = 0
+        """How often the lock was asked for in vain."""
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -65,6 +67,7 @@ class XtablesLock:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as busy:
+                self.retries += 1
                 if time.monotonic() >= until:
                     raise KernelError(
                         f"the xtables lock {self.path} was held by {_holder(descriptor)} for {self._timeout:g} s: "

@@ -132,10 +132,12 @@ class Snapshot:
             self._layout, self.reading.still, spans, self._places.heads, lambda index: self._set_names.get(index, "")
         )
 
-    def counters(self, chain: str, blob: bytes) -> tuple[tuple[int, int], ...]:
+    def counters(self, chain: str, blob: bytes) -> array[int]:
         """Packets and bytes of an own chain's rules, out of a blob that has its counters and otherwise equals this snapshot."""
-        at = self._layout.counters
-        return tuple(COUNTERS.unpack_from(blob, start + at) for start, _ in self._places.spans(chain))
+        first, past = self._places.chains[chain]
+        shift = self._layout.counters
+        places = [start + shift for start in self._places.entries[first:past]]
+        return array("Q", b"".join([blob[at : at + _COUNTER_BYTES] for at in places]))
 
     def _clear_counters(self, blob: bytearray, entries: Iterable[int]) -> None:
         shift = self._layout.counters

@@ -7,6 +7,7 @@ may call it: libiptc and libxtables keep state in globals.
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -14,9 +15,9 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Final
 
-from hostward.dataplane.kernel import ActualChain, ActualTable, KernelError, TableEdit, Unknown
+from hostward.dataplane.kernel import ActualChain, ActualTable, KernelError, Parting, TableEdit, Unknown
 from hostward.dataplane.xtables.blob import HeadsInBlob, Span, contents, find_chain, find_kernel_chain
-from hostward.dataplane.xtables.commit import Contents, commit
+from hostward.dataplane.xtables.commit import Contents, Removed, commit
 from hostward.dataplane.xtables.delta import EncodedEdit
 from hostward.dataplane.xtables.encode import EncodeError, Encoder, check_chain_name
 from hostward.dataplane.xtables.known import Known, unknown
@@ -56,6 +57,7 @@ class XTables:
         self._seen: dict[TableId, _Seen] = {}
         self._fingerprints = count(1)
         self._owner: int | None = None
+        self._parted: dict[TableId, dict[tuple[str, str], tuple[int, int]]] = {}
         self.entry_bytes = 0
         self.processes = 0
         """What all edits together put in: bytes of entries, and by so many child processes."""
@@ -64,6 +66,11 @@ class XTables:
         """Holds the xtables lock; may be entered again. `apply` takes it by itself when it isn't held."""
         self._own()
         return self._lock.held()
+
+    @property
+    def lock_retries(self) -> int:
+        """How often the lock was asked for in vain."""
+        return self._lock.retries
 
     # --- reading -------------------------------------------------------------------------------------------------------
     def learn(self, table: TableId, rules: Iterable[Rule]) -> None:
@@ -100,10 +107,19 @@ class XTables:
         found = self._seen.get(table)
         return found.fingerprint if found else b""
 
-    def counters(self, table: TableId) -> Mapping[str, tuple[tuple[int, int], ...]]:
-        """Per own chain, per rule: packets and bytes."""
+    def placed(self, table: TableId, chains: Mapping[str, Chain]) -> None:
+        """Names the rules that stand in own chains."""
         self._own()
-        found: dict[str, tuple[tuple[int, int], ...]] = {}
+        self._known_in(table).placed(chains)
+
+    def partings(self, table: TableId) -> list[Parting]:
+        """What removed rules had counted, since the last call."""
+        return [Parting(*where, *counts) for where, counts in self._parted.pop(table, {}).items()]
+
+    def counters(self, table: TableId) -> Mapping[str, array[int]]:
+        """Per own chain: packets and bytes of each rule in turn."""
+        self._own()
+        found: dict[str, array[int]] = {}
         with _as_kernel_error(table), self._packing(table), TableSocket(table.family) as tables, SetSocket() as sets:
             info, blob = tables.read(table)
             counted = bytes(blob)
@@ -162,6 +178,7 @@ class XTables:
                     raise
                 self.entry_bytes += written.entry_bytes
                 self.processes += written.by_process
+                self._part(edit.table, written.removed)
                 self._verify(edit.table, wanted)
                 known.written(edit.chains)
                 seen = self._seen[edit.table]
@@ -170,6 +187,14 @@ class XTables:
         except KernelError as error:
             error.step = edit
             raise
+
+    def _part(self, table: TableId, removed: Iterable[Removed]) -> None:
+        """Keeps what rules had counted that are gone."""
+        known, parted = self._known_in(table), self._parted.setdefault(table, {})
+        for gone in removed:
+            if meaning := known.meaning(gone.chain, gone.position, gone.content):
+                packets, octets = parted.get((gone.chain, meaning), (0, 0))
+                parted[gone.chain, meaning] = packets + gone.packets, octets + gone.bytes
 
     def _encoded(self, edit: TableEdit, known: Known) -> EncodedEdit:
         chains: dict[str, Chain | None] = dict(edit.chains)
