@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -181,3 +181,24 @@ def test_image_and_manifest_agree_on_the_user(built: Image, pod: dict[str, Any])
     assert (context["runAsUser"], context["runAsGroup"]) == (built.user, built.group)
     passwd = (built.root / "etc/passwd").read_text(encoding="utf-8")
     assert f"\nhostward:x:{built.user}:{built.group}:" in passwd, "`hostward prepare` gives the lock and the state to this name"
+
+
+def test_it_begins_anew_with_all_that_it_was_given(site: Site) -> None:
+    """Settings that a process takes at its start: it executes itself again, as process 1, without root, and goes on enforcing."""
+    agent = start(site)
+    inside, began = agent.inside, agent.status()["startedAt"]
+    configuration = {"metadata": {"name": "default"}, "spec": {"felixMetricsEnabled": False}}
+    site.etcd.put(f"{d.ROOT}felixconfigurations/default", configuration)
+    agent.wait("another program runs", lambda: agent.status()["startedAt"] != began)
+    assert agent.inside == inside
+    for kind in ("CapEff", "CapPrm", "CapAmb"):
+        assert int(facts(agent)[kind], 16) == NET, kind
+    agent.wait_applied(site.etcd.delete(d.policy_key("early")))
+    assert site.reached() == {"v4": (22, 80, 81), "v6": (22, 80, 81)}
+    agent.wait("it answers where the probes ask", lambda: answers(agent))
+
+
+def answers(agent: PodAgent) -> bool:
+    with suppress(OSError):
+        return agent.health("readiness")[0] == 200
+    return False
