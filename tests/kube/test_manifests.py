@@ -113,13 +113,14 @@ def test_a_field_that_is_misspelt_is_refused(server: ApiServer, tmp_path: Path) 
 def test_kubectls_kustomize_makes_the_same(variant: str, tmp_path: Path) -> None:
     """kubectl 1.20.2 has kustomize 2, which knows no components: it gets what they say in the words of its time."""
     shutil.copytree(DEPLOY, tmp_path / "deploy")
-    for file in (tmp_path / "deploy").rglob("kustomization.yaml"):
+    for file in (tmp_path / "deploy" / name / "kustomization.yaml" for name in {"base", "monitoring", variant}):
         what = yaml.safe_load(file.read_text(encoding="utf-8"))
         folders = [name for name in what.get("resources", []) if (file.parent / name).is_dir()]
         for name in what.pop("components", []):
-            inner = yaml.safe_load((file.parent / name / "kustomization.yaml").read_text(encoding="utf-8"))
+            component = DEPLOY / variant / name  # as it was written
+            inner = yaml.safe_load((component / "kustomization.yaml").read_text(encoding="utf-8"))
             for patch in inner.get("patches", []):
-                shutil.copy(file.parent / name / patch["path"], file.parent)
+                shutil.copy(component / patch["path"], file.parent)
             folders += [f"{name}/{folder}" for folder in inner.get("resources", [])]
             what["patches"] = inner.get("patches", [])
         if patches := what.pop("patches", []):

@@ -142,6 +142,7 @@ class ApiServer(Program):
             # Nothing in these tests needs the `kubernetes` service, and loopback can't be its endpoint.
             "--advertise-address", self.address, "--endpoint-reconciler-type", "none",
             "--cert-dir", str(self.ca.parent), "--token-auth-file", str(self.home / "tokens"), "--authorization-mode", "RBAC",
+            "--allow-privileged",  # as clusters have it: network plugins need it
             "--service-account-issuer", "https://lab.invalid", "--service-account-key-file", key,
             "--service-account-signing-key-file", key, "--service-cluster-ip-range", SERVICES,
             # Its controller, which makes the accounts that it would ask for, doesn't run.
