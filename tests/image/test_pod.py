@@ -184,7 +184,7 @@ def test_image_and_manifest_agree_on_the_user(built: Image, pod: dict[str, Any])
 
 
 def test_it_begins_anew_with_all_that_it_was_given(site: Site) -> None:
-    """Settings that a process takes at its start: it executes itself again, as process 1, without root, and goes on enforcing."""
+    """For settings that a process takes at its start it executes itself again: as process 1, without root; and goes on."""
     agent = start(site)
     inside, began = agent.inside, agent.status()["startedAt"]
     configuration = {"metadata": {"name": "default"}, "spec": {"felixMetricsEnabled": False}}

@@ -1,4 +1,4 @@
-"""A real API server takes what `deploy/` has in all its variants, field by field; kubectl's own kustomize makes the same of it."""
+"""A real API server takes every variant of `deploy/`, field by field; kubectl's own kustomize makes the same of it."""
 
 from __future__ import annotations
 
