@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -53,23 +54,26 @@ def test_f1_a_flood_at_a_log_rule(figures: Figures, seconds: float) -> None:
         log = next(line for line in rig.fingerprint()["filter/v4"] if "-j LOG" in line)
         assert f"-m limit --limit {RATE}/sec --limit-burst {BURST}" in log
         chain = log.split()[1]
-        began, cpu, before = time.monotonic(), rig.agent.cpu_seconds(), counted(rig, chain)
+        began, cpu, before, missed = time.monotonic(), rig.agent.cpu_seconds(), counted(rig, chain), overrun()
         with rig.traffic("F1", figures, 100) as reports:
             command = [sys.executable, "-S", "-E", "-c", FLOOD, rig.lab.PUBLIC[0], str(SHUT), str(seconds)]
             flood = rig.lab.internet.popen(*command, stdout=subprocess.PIPE)
             try:
+                time.sleep(seconds / 2)
+                asked = time.monotonic()
+                rig.agent.wait_applied(rig.change())
+                took = time.monotonic() - asked
+                assert flood.poll() is None or not figures.full, "the flood was over before the change was in force"
                 said, _ = flood.communicate(timeout=seconds + 60)
             finally:
                 flood.kill()
                 flood.wait(10)
             rate, sent = map(float, said.split())
-            revision = rig.change()
-            took = rig.until("a change is in force", lambda: rig.agent.status().get("appliedRevision", 0) >= revision)
         took_all = time.monotonic() - began
         commits = rig.agent.log_lines("applied")[-1]["commits"]
         share = (rig.agent.cpu_seconds() - cpu) / took_all
         logged, dropped = (now - then for now, then in zip(counted(rig, chain), before, strict=True))
-        slow = reports["deny v4"].sent
+        slow, missed = reports["deny v4"].sent, overrun() - missed
     figures.tell("F1", "packets a second", rate, "", "min")
     figures.tell("F1", "logged", logged)
     allowed = RATE * took_all + BURST * (1 + commits)
@@ -77,7 +81,8 @@ def test_f1_a_flood_at_a_log_rule(figures: Figures, seconds: float) -> None:
     figures.below("F1", "share of a core of the agent", share, 0.3, "")
     figures.below("F1", "a change meanwhile in force after", took, 2)
     assert 0 < logged <= allowed
-    assert dropped == sent + slow, "every packet of the flood is dropped and counted, none twice"
+    missing = sent + slow - dropped
+    assert 0 <= missing <= missed, "every packet that came so far is dropped and counted, none twice"
 
 
 def counted(rig: Rig, chain: str) -> tuple[int, int]:
@@ -87,3 +92,9 @@ def counted(rig: Rig, chain: str) -> tuple[int, int]:
         next(rule for rule in rules if "-p udp" in rule and f"-j {target}" in rule) for target in ("LOG", "DROP")
     )
     return saved.packets(rig.lab.worker, logging), saved.packets(rig.lab.worker, dropping)
+
+
+def overrun() -> int:
+    """Packets that the machine has dropped before anybody looked at them, as its queues were full."""
+    lines = Path("/proc/net/softnet_stat").read_text(encoding="ascii").splitlines()
+    return sum(int(line.split()[1], 16) for line in lines)

@@ -5,6 +5,7 @@ R2 is in tests/e2e/test_etcd_lost.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -54,7 +55,6 @@ def test_r4_history_is_compacted_while_the_agent_is_away(figures: Figures, round
         for number in range(rounds):
             rig.agent.wait_applied(rig.store.put(FLIP, d.policy("flip", 1, [d.to_ports("Deny", [9000 + number], "TCP")])))
             assert rig.fingerprint() != wanted
-            read = len(rig.agent.log_lines("datastore lost, what is in force stays"))
             rig.etcd.stop()
             rig.etcd.port = 22_379  # it works, but where the agent doesn't look
             rig.etcd.start()
@@ -67,7 +67,6 @@ def test_r4_history_is_compacted_while_the_agent_is_away(figures: Figures, round
             rig.etcd.start()
             rig.agent.wait_applied(revision)
             assert rig.fingerprint() == wanted, "the deletion is honoured, and nothing else has gone"
-            assert len(rig.agent.log_lines("datastore lost, what is in force stays")) > read
         reasons = [line["reason"] for line in rig.agent.log_lines("datastore lost, what is in force stays")]
         assert any("compacted" in reason for reason in reasons), reasons
     figures.tell("R4", "compactions", rounds)
@@ -115,9 +114,10 @@ def silence(figures: Figures, scenario: str, how: Callable[[Rig], Callable[[], N
             share = rig.share_of_a_core(seconds) if seconds else 0.0
             assert rig.agent.metric("hostward_datastore_contact_age_seconds") >= age + seconds
             assert rig.fingerprint() == before
+            began = time.monotonic()
             undo()
-            revision = rig.change()
-            back = rig.until("the change is in force", lambda: rig.agent.status().get("appliedRevision", 0) >= revision)
+            rig.agent.wait_applied(rig.change())
+            back = time.monotonic() - began
             assert not rig.is_lost()
     figures.tell(scenario, "seconds of silence after it was noticed", seconds, "s")
     figures.below(scenario, "noticed after", noticed, 30)
