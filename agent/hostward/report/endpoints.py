@@ -69,11 +69,12 @@ def metrics_server(settings: Settings, metrics: Metrics) -> Server | None:
 class Servers:
     """Both servers, as settings want them, from when it is made; main thread only. One whose settings change is made anew."""
 
+    PREFIXES: Final = ("health_", "prometheus_metrics_")
+    """How the attributes of their settings begin."""
+
     def __init__(self, settings: Settings, health: HealthBoard, metrics: Metrics) -> None:
-        self._makers: Mapping[str, Callable[[Settings], Server | None]] = {
-            "health_": lambda settings: health_server(settings, health),
-            "prometheus_metrics_": lambda settings: metrics_server(settings, metrics),
-        }
+        makers = (lambda settings: health_server(settings, health), lambda settings: metrics_server(settings, metrics))
+        self._makers: Mapping[str, Callable[[Settings], Server | None]] = dict(zip(self.PREFIXES, makers, strict=True))
         self._wanted: dict[str, tuple[object, ...]] = {}
         self._running: dict[str, Server] = {}
         self.follow(settings)
