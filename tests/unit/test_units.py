@@ -14,6 +14,7 @@ from hostward.cli.main import COMMANDS
 from hostward.cli.prepare import USER
 from hostward.model.settings import BUILT_IN
 from hostward.report.supervisor import PATIENCE_SECONDS
+from tests.lab.figures import Figures
 from tests.lab.units import FOLDER, PROGRAM, Unit
 
 AGENT, BOOT = Unit("hostward-agent.service"), Unit("hostward-boot.service")
@@ -82,11 +83,12 @@ def test_systemd_finds_nothing_wrong_with_them(tmp_path: Path) -> None:
 
 
 @needs_systemd
-def test_the_agent_is_exposed_little() -> None:
+def test_the_agent_is_exposed_little(figures: Figures) -> None:
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", str(FOLDER / AGENT.name)],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found, done.stdout
+    figures.tell("Q2", "exposure level", float(found[1]))
     assert float(found[1]) <= 2.0
