@@ -4,7 +4,7 @@
                        │
                  engine thread ──▶ kernel              log writer: a thread of its own
                        │                               self-test: a thread at the start, which waits for a child
-                 flows thread ──▶ conntrack            keeper thread ──▶ rules on disk, for the next boot
+                 flows, cutter ──▶ conntrack           keeper thread ──▶ rules on disk, for the next boot
                        │
                  main thread: waits for SIGTERM, SIGINT, or a thread that died of a bug; tells systemd
 
@@ -34,6 +34,7 @@ from hostward.dataplane.xtables.selftest import SelfTest
 from hostward.datastore.connection import open_feed
 from hostward.datastore.store import StoreError
 from hostward.engine.around import Around
+from hostward.engine.cutting import Cutter
 from hostward.engine.flows import FlowCleaner
 from hostward.engine.intake import Intake
 from hostward.engine.keeper import Keeper
@@ -245,20 +246,20 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
         ),
     )
     health = HealthBoard(time.monotonic, {item.name: item.seconds for item in settings.health_timeout_overrides})
-    keeper = Keeper(state)
+    keeper, cutter = Keeper(state), Cutter(metrics.registry)
     teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
     servers, restart = Servers(settings, health, metrics), Restart(settings, sources.environ)
     loop = Loop(
         kernel, mailbox, intake, teller,
         settings_of=told, peers=feed.peers, flows=flows, ready=Proof(tested, threads).start(),
-        settled=partial(_settled, restart), keep=keeper.offer,
+        settled=partial(_settled, restart), keep=keeper.offer, cut=cutter.applied,
     )  # fmt: skip # what it goes by, then whom it asks
     threads.end_on_signals()
     log.info("agent starts", version=hostward.__version__, node=settings.node_name, datastore=sources.datastore)
     threads.start("links", lambda stop: links.run(mailbox.links, stop))
     threads.start("feed", lambda stop: feed.run(mailbox, stop))
-    threads.start("flows", flows.run)
-    threads.start("keeper", keeper.run)
+    for name, run_beside in (("flows", flows.run), ("keeper", keeper.run), ("cutter", cutter.run)):
+        threads.start(name, run_beside)
     threads.start("engine", loop.run)
     health.register(LINKS, ready=True)
     supervisor = Supervisor(sources.environ, health, time.monotonic)

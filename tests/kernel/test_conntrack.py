@@ -119,7 +119,7 @@ def test_an_entry_that_has_gone_is_no_trouble(ns, tmp_path):
     load(ns, tmp_path, [f"-p udp -s {POD[4]} -d {THERE[4]} --sport 10001 --dport 53"])
     with Netlink(NETLINK_NETFILTER) as netlink:
         [entry] = netlink.dump(conntrack._GET, conntrack._header(0))
-        assert [conntrack.delete_entry(netlink, entry) for _ in range(2)] == [True, False]
+        assert [conntrack._delete(netlink, entry) for _ in range(2)] == [True, False]
 
 
 def test_another_entry_in_its_place_stays(ns, tmp_path):
@@ -127,7 +127,7 @@ def test_another_entry_in_its_place_stays(ns, tmp_path):
     with Netlink(NETLINK_NETFILTER) as netlink:
         one, other = netlink.dump(conntrack._GET, conntrack._header(0))
         ids = [dict(conntrack.attributes(entry, 4))[conntrack._ID] for entry in (one, other)]
-        assert not conntrack.delete_entry(netlink, one.replace(*ids))
+        assert not conntrack._delete(netlink, one.replace(*ids))
     assert held(ns) == [10001, 10002]
 
 

@@ -10,6 +10,7 @@ from hostward.render.ruleset import (
     DROP,
     FAMILIES,
     RETURN,
+    ConnectionMark,
     Hook,
     IcmpType,
     InSet,
@@ -58,6 +59,7 @@ def matches(family):
     yield from ((icmp, IcmpType(t, c, n)) for t in (0, 3, 8, 128, 143, 254) for c in (None, 0, 4) for n in BOTH)
     for states in (("RELATED", "ESTABLISHED"), ("INVALID",), ("DNAT",), ("NEW", "UNTRACKED"), ("SNAT",)):
         yield from ((State(states, negate),) for negate in BOTH)
+    yield from ((ConnectionMark(value, mask),) for value, mask in ((0x40000000, 0x40000000), (0, 1), (1, 0xFFFFFFFF)))
     yield from ((Mark(value, mask, n),) for value, mask in ((0, 0x10000), (0xFFFFFFFF, 0xFFFFFFFF), (1, 3)) for n in BOTH)
     dimensions = (("src",), ("dst",), ("src", "src"), ("dst", "dst"))
     yield from ((InSet(f"hw{family}-two", d, n),) for d in dimensions for n in BOTH)

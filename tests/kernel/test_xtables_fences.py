@@ -14,7 +14,20 @@ from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.xtables import compat
 from hostward.dataplane.xtables.encode import Encoder
 from hostward.dataplane.xtables.selftest import SelfTest
-from hostward.render.ruleset import IcmpType, Limit, Log, Mark, NoTrack, PortSet, Protocol, Reject, Rule, SetMark, State
+from hostward.render.ruleset import (
+    ConnectionMark,
+    IcmpType,
+    Limit,
+    Log,
+    Mark,
+    NoTrack,
+    PortSet,
+    Protocol,
+    Reject,
+    Rule,
+    SetMark,
+    State,
+)
 
 pytestmark = pytest.mark.kernel
 
@@ -54,7 +67,7 @@ def test_the_self_test_says_what_is_missing():
 
 
 def every_part(family):
-    yield from (PortSet("dst", ((1, 2),)), State(("NEW",)), Mark(1, 1), Limit("1/second", 5), IcmpType(8))
+    yield from (PortSet("dst", ((1, 2),)), State(("NEW",)), Mark(1, 1), ConnectionMark(1, 1), Limit("1/second", 5), IcmpType(8))
     yield from (SetMark(1, 1), NoTrack(), Reject(), Log("x"))
 
 

@@ -16,6 +16,7 @@ from hostward.model.setting_sources import resolve
 from hostward.model.settings import BUILT_IN, SETTINGS, Settings, differences, show
 from hostward.model.settings_doc import markdown
 from hostward.model.value_errors import BadValueError
+from hostward.render.options import options
 
 
 def settle(environ=None, file=None, node=None, default=None, hostname="w1"):
@@ -331,3 +332,11 @@ def test_nothing_in_the_datastore_raises_or_stops_the_agent(values):
 @given(st.dictionaries(st.sampled_from([s.environment for s in SETTINGS.values()]), st.text()))
 def test_nothing_in_the_environment_raises(environ):
     settle(environ)
+
+
+@pytest.mark.parametrize(("mask", "told"), [("0x3f000000", True), ("0x7f000000", False), ("", False)])
+def test_cutting_connections_needs_a_seventh_bit(mask, told):
+    resolved = resolve({"HOSTWARD_CUT_OPEN_CONNECTIONS": "Enabled", "HOSTWARD_MARK_MASK": mask}, {}, None, None, "w1")
+    assert any("cutOpenConnections needs 7 bits" in notice for notice in resolved.notices) is told
+    assert bool(options(resolved.settings, ()).cut) is not told
+    assert options(resolve({}, {}, None, None, "w1").settings, ()).cut == 0

@@ -36,7 +36,7 @@ def forget_flows(addresses: Collection[str]) -> int:
     try:
         with Netlink(NETLINK_NETFILTER) as netlink:
             entries = netlink.dump(_GET, _header(AF_UNSPEC), keep=lambda entry: not wanted.isdisjoint(_addresses(entry)))
-            return sum(delete_entry(netlink, entry) for entry in entries)
+            return sum(_delete(netlink, entry) for entry in entries)
     except (OSError, RefusedError) as error:
         raise KernelError(f"connections of {len(wanted)} addresses can't be forgotten: {error}", retry=True) from error
 
@@ -71,7 +71,7 @@ def _addresses_anywhere(entry: bytes) -> tuple[bytes, ...]:
     return tuple(address for way in ways for _, address in attributes(way.get(_ADDRESSES, b"")))
 
 
-def delete_entry(netlink: Netlink, entry: bytes) -> bool:
+def _delete(netlink: Netlink, entry: bytes) -> bool:
     """Deletes this very entry, not one that took its place; whether it was still there."""
     parts = dict(attributes(entry, 4))
     body = _header(entry[0]) + attribute(_ORIGINAL | NESTED, parts[_ORIGINAL]) + attribute(_ID, parts[_ID])

@@ -49,6 +49,7 @@ _PARTS: Final = (
     _Part("match", "multiport", 1, "xt_multiport"),
     _Part("match", "set", 4, "xt_set"),
     _Part("target", "MARK", 2, "xt_mark"),
+    _Part("match", "connmark", 1, "xt_connmark", "cutOpenConnections"),
     _Part("target", "CT", 1, "xt_CT", "doNotTrack policies"),
     _Part("match", "rpfilter", 0, "{}t_rpfilter", "workloads, whose source addresses are checked by it"),
     _Part("target", "REJECT", 0, "{}t_REJECT", "iptablesFilterDenyAction Reject"),

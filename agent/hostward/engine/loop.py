@@ -64,7 +64,8 @@ class Loop:
     `settings_of` gives the effective settings for the specs of FelixConfiguration `node.<name>` and `default`; `peers` the
     datastore's own addresses and ports; `flows` forgets the connections of workloads that are gone. `ready` waits until the
     kernel may be touched, and says whether it may; `settled` is called once, after the first apply; `keep` is
-    given each revision's ruleset once it is in the kernel.
+    given each revision's ruleset once it is in the kernel; `cut` too, with the bit that marks connections which policy newly
+    denies, 0 for none, and the host's own addresses.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Loop:
         ready: Callable[[], bool] = lambda: True,
         settled: Callable[[], None] = lambda: None,
         keep: Callable[[int, Ruleset], None] = lambda *_: None,
+        cut: Callable[[Ruleset, int, frozenset[str]], None] = lambda *_: None,
     ) -> None:
         self._kernel = kernel
         self._mailbox = mailbox
@@ -91,6 +93,7 @@ class Loop:
         self._ready = ready
         self._settled = settled
         self._keep = keep
+        self._cut = cut
         self._settings = settings_at_start(settings_of, intake)
         self._applier = Applier(kernel)
         self._inspector = Inspector(kernel, self._applier, teller, self._settings)
@@ -241,6 +244,8 @@ class Loop:
             self._teller.arrived(time.monotonic() - self._since)
             self._since = None
         self._keep(self._received, desired)
+        local = (link.addresses for link in (self._links or {}).values())
+        self._cut(desired, self._options.cut, frozenset[str]().union(*local) if self._options.cut else frozenset())
 
     def _forget_flows(self, flows: Flows) -> None:
         """The chains are those of `_resolved` now."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 class Flow(NamedTuple):
     """Who began it, with whom, by which ports (0 where the protocol has none), and who answers from where after nat.
 
-    `entry`: the kernel's own bytes, by which it can be deleted. `related`: it was expected by another one, as FTP's data.
+    `entry`: the kernel's own bytes, by which it is found again. `related`: it was expected by another one, as FTP's data.
     """
 
     source: str
@@ -22,12 +22,8 @@ class Flow(NamedTuple):
     icmp_type: int = 0
     icmp_code: int = 0
     related: bool = False
+    mark: int = 0
     entry: bytes = b""
-
-    @property
-    def is_translated(self) -> bool:
-        """Whether nat rewrites it: then its entry can't be lost without breaking it."""
-        return (self.answer, self.answer_port) != (self.destination, self.destination_port) or self.answered_to != self.source
 
     def __str__(self) -> str:
         through = f" ({_end(self.answer, self.answer_port)})" if self.answer != self.destination else ""

@@ -17,6 +17,7 @@ from hostward.model.felix_names import why_ignored
 from hostward.model.settings import BUILT_IN, SETTINGS, Setting, Settings, show
 from hostward.model.value_errors import BadValueError, UnsupportedValueError, shown
 
+CUT_NEEDS: Final = 7
 FILE: Final = "/etc/hostward/agent.toml"
 BUILT_IN_SOURCE: Final = "built in"
 NON_SETTINGS: Final = frozenset({"HOSTWARD_DATASTORE"})
@@ -207,6 +208,10 @@ def _judge_whole(settings: Settings, used: Mapping[str, _Given], findings: _Find
         (findings.errors if any(used[name].local for name in tls) else findings.notices).append(text)
     if settings.mark_mask & 0x001F0000:
         findings.notices.append(f"markMask {settings.mark_mask:#010x} holds bits of 0x001f0000, which Felix uses by default")
+    if settings.cut_open_connections == "Enabled" and settings.mark_mask.bit_count() < CUT_NEEDS:
+        findings.notices.append(
+            f"cutOpenConnections needs {CUT_NEEDS} bits in markMask {settings.mark_mask:#010x}: none is cut"
+        )
     for direction in ("Inbound", "Outbound"):
         if not getattr(settings, f"failsafe_{direction.lower()}_host_ports"):
             findings.notices.append(f"failsafe{direction}HostPorts is empty: a policy can cut this host off")

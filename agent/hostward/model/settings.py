@@ -60,6 +60,7 @@ class Settings:
     allow_vxlan_packets_from_workloads: bool = False
     allow_ipip_packets_from_workloads: bool = False
     disable_conntrack_invalid_check: bool = False
+    cut_open_connections: str = "Disabled"
     max_ipset_size: int = 1_048_576
     iptables_refresh_interval: float = 180.0
     ipsets_refresh_interval: float = 90.0
@@ -198,6 +199,11 @@ _ALL: Final = (
     Setting("allowIPIPPacketsFromWorkloads", BOOL, "Whether workloads can send IP-in-IP packets."),
     Setting(
         "disableConntrackInvalidCheck", BOOL, "Whether packets in conntrack state INVALID are left to policy, not dropped."
+    ),
+    Setting(
+        "cutOpenConnections",
+        choice("Disabled", "Enabled"),
+        "Whether open connections that a change newly denies are cut (docs/connections.md). Needs a seventh bit in `markMask`.",
     ),
     Setting("maxIpsetSize", integer(1, 2**31), "The most members a kernel set can have."),
     Setting("iptablesRefreshInterval", duration(1, zero=True), "How often all tables are read back whole; 0 for never."),

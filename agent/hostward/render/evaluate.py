@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 from hostward.model.rules import ICMP, ICMPV6, PORT_PROTOCOLS
 from hostward.render.ruleset import (
     Chain,
+    ConnectionMark,
     Family,
     IcmpType,
     InSet,
@@ -74,6 +75,7 @@ class Packet:
     dnat: tuple[str, int] | None = None
     mark: int = 0
     spoofed: bool = False
+    connection_mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,8 @@ def _matches(match: Match, walk: _Walk, builtin: str) -> bool:
             return bool(walk.states().intersection(states)) is not negate
         case Mark(value, mask, negate):
             return (walk.mark & mask == value) is not negate
+        case ConnectionMark(value, mask):
+            return packet.connection_mark & mask == value
         case InSet():
             return _in_set(match, walk)
         case Limit():

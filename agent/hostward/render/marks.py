@@ -16,7 +16,8 @@ BITS_NEEDED = 6
 class Marks:
     """`accept`: policy accepted. `passed`: leave the tier. `source`, `destination`: a port block matched. `translated`: nat
     OUTPUT gave it another destination, so POSTROUTING judges it. `generation`: which of two rule trees judges the packet while
-    a change spans tables."""
+    a change spans tables. `cut`: never a packet's, but a connection's that policy newly denies; 0 where the mask has no seventh
+    bit."""
 
     accept: int
     passed: int
@@ -24,18 +25,19 @@ class Marks:
     destination: int
     translated: int
     generation: int
+    cut: int = 0
 
     @classmethod
     def from_mask(cls, mask: int) -> Marks:
-        """The six lowest bits of a mask. Raises ValueError when there are fewer."""
+        """The six lowest bits of a mask, and the seventh if there is one. Raises ValueError when there are fewer."""
         bits = [1 << n for n in range(32) if mask >> n & 1]
         if len(bits) < BITS_NEEDED:
             raise ValueError(f"markMask {mask:#x} has {len(bits)} bits, {BITS_NEEDED} are needed")
-        return cls(*bits[:BITS_NEEDED])
+        return cls(*bits[: BITS_NEEDED + 1])
 
     @property
     def all(self) -> int:
-        """Every bit of ours."""
+        """Every bit that we give packets."""
         return self.accept | self.passed | self.source | self.destination | self.translated | self.generation
 
 

@@ -41,6 +41,8 @@ class Options:
     allow_vxlan: bool = False
     allow_ipip: bool = False
     to_host: KernelVerdict = "DROP"
+    cut: int = 0
+    """The bit of a connection's mark that says that policy denies it now; 0: none is cut."""
 
 
 def _log_limit(rate: str, burst: int) -> tuple[str, int] | None:
@@ -71,8 +73,9 @@ def options(settings: Settings, datastore: Iterable[tuple[str, int]], spoken: It
     peers = tuple(
         FailsafePort(TCP, port, net) for address, port in sorted(datastore) if (net := parse_net(address)) is not None
     )
+    marks = Marks.from_mask(settings.mark_mask)
     return Options(
-        marks=Marks.from_mask(settings.mark_mask),
+        marks=marks,
         families=tuple(family for family in spoken if family == 4 or settings.ipv6_support),
         workload_prefixes=settings.interface_prefix,
         forward_all=settings.host_forward_policy == "All",
@@ -90,4 +93,5 @@ def options(settings: Settings, datastore: Iterable[tuple[str, int]], spoken: It
         allow_vxlan=settings.allow_vxlan_packets_from_workloads,
         allow_ipip=settings.allow_ipip_packets_from_workloads,
         to_host=_to_host(settings),
+        cut=marks.cut if settings.cut_open_connections == "Enabled" else 0,
     )

@@ -17,13 +17,16 @@ from hostward.render.marks import clear, is_clear, is_set, put
 from hostward.render.options import Options
 from hostward.render.ruleset import (
     ACCEPT,
+    DROP,
     RETURN,
     Chain,
+    ConnectionMark,
     Hook,
     IcmpType,
     Jump,
     NoTrack,
     Protocol,
+    Reject,
     Rule,
     State,
     TableId,
@@ -113,15 +116,17 @@ def _filter(options: Options, needs: Needs) -> dict[str, Chain]:
     marked = needs.untracked or needs.pre_dnat
     hosts = workload.HostsWord(needs.of_workloads, needs.any_workloads, marked)
     chains = workload.forward_chains(options, hosts)
+    cut = _cut(options)
     if not needs.hosts:
-        return chains | {"hw-INPUT": from_workload, "hw-FORWARD": through_workload, "hw-OUTPUT": ()}
+        return chains | {"hw-INPUT": (*cut, *from_workload), "hw-FORWARD": (*cut, *through_workload), "hw-OUTPUT": cut}
     marks = options.marks
     accepted = (Rule((is_set(marks.accept),), Verdict(options.filter_allow)),)
     to_workload = (by_interface("out", prefix, RETURN, prefix=True) for prefix in options.workload_prefixes)
     return chains | {
         names.TRANSLATED: (Rule((), put(marks.translated)),),
-        "hw-INPUT": (*from_workload, *(accepted if marked else ()), Rule((), Jump(names.FROM_ENDPOINT))),
+        "hw-INPUT": (*cut, *from_workload, *(accepted if marked else ()), Rule((), Jump(names.FROM_ENDPOINT))),
         "hw-OUTPUT": (
+            *cut,
             *(accepted if needs.untracked else ()),
             # Which interface such a packet leaves by isn't known here yet: POSTROUTING judges it.
             Rule((State(("DNAT",)),), Jump(names.TRANSLATED, goto=True)),
@@ -129,12 +134,21 @@ def _filter(options: Options, needs: Needs) -> dict[str, Chain]:
             Rule((), Jump(names.TO_ENDPOINT)),
         ),
         "hw-FORWARD": (
+            *cut,
             *through_workload,
             Rule((ESTABLISHED,), Jump(names.OPEN_FORWARD, goto=True)),
             Rule((is_clear(marks.accept),) if marked else (), Jump(names.FROM_FORWARD)),
             Rule((), Jump(names.TO_FORWARD)),
         ),
     }
+
+
+def _cut(options: Options) -> Chain:
+    """What is left of open connections that policy newly denies, both directions, before anything else accepts it."""
+    if not options.cut:
+        return ()
+    deny = Reject() if options.filter_reject else DROP
+    return (Rule((ConnectionMark(options.cut, options.cut),), deny, counter="drop * both cut"),)
 
 
 def common_chains(where: TableId, options: Options) -> dict[str, Chain]:

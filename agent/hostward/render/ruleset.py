@@ -82,6 +82,14 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionMark:
+    """(the connection's mark & mask) == value."""
+
+    value: int
+    mask: int
+
+
+@dataclass(frozen=True, slots=True)
 class InSet:
     """Membership in a kernel set. `dimensions`: ("src",), ("dst",), ("src", "src") or ("dst", "dst") for address,port sets."""
 
@@ -106,7 +114,7 @@ class ReversePath:
     """
 
 
-Match = Interface | Protocol | Net | PortSet | IcmpType | State | Mark | InSet | Limit | ReversePath
+Match = Interface | Protocol | Net | PortSet | IcmpType | State | Mark | ConnectionMark | InSet | Limit | ReversePath
 
 
 # --- targets -----------------------------------------------------------------------------------------------------------

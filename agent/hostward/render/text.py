@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from hostward.render.ruleset import (
     Chain,
+    ConnectionMark,
     Family,
     IcmpType,
     InSet,
@@ -57,6 +58,8 @@ def match_words(match: Match, family: Family) -> tuple[str, ...]:
             return ("-m", "conntrack", *bang, "--ctstate", ",".join(states))
         case Mark(value, mask):
             return ("-m", "mark", *bang, "--mark", f"{value:#x}/{mask:#x}")
+        case ConnectionMark(value, mask):
+            return ("-m", "connmark", "--mark", f"{value:#x}/{mask:#x}")
         case InSet(name, dimensions):
             return ("-m", "set", *bang, "--match-set", name, ",".join(dimensions))
         case Limit(rate, burst):
