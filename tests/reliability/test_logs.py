@@ -18,7 +18,7 @@ import pytest
 
 from tests.e2e import documents as d
 from tests.e2e.conftest import GUARDED, Site
-from tests.lab.agent import COMMAND, Agent
+from tests.lab.agent import COMMAND, WITHIN, Agent
 from tests.lab.figures import Figures
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
@@ -93,6 +93,8 @@ def test_q5_no_secret_is_told_anywhere(site: Site, tmp_path: Path, figures: Figu
         site.etcd.kill()
         site.until("etcd is lost", lambda: agent.status()["datastore"]["state"] == "lost")
         tell(site, told, "lost")
+        told["lost shown"] = shown(agent, {})
+        told["lost command"] = agent.command("status").stdout
         site.etcd.start()  # it has forgotten all tokens
         agent.wait_applied(site.etcd.put(d.policy_key("web"), d.policy("web", 10, [d.to_ports("Allow", [81], "TCP")])))
         tell(site, told, "token")
@@ -134,8 +136,6 @@ def tell(site: Site, told: dict[str, str], when: str) -> None:
     told[f"{when} status"] = (agent.state / "status.json").read_text()
     told[f"{when} metrics"] = agent.metrics()
     told[f"{when} health"] = agent.health("readiness")[1] + agent.health("liveness")[1]
-    told[f"{when} command"] = agent.command("status").stdout
-    told[f"{when} shown"] = shown(agent, {})
 
 
 def answers(agent: Agent) -> bool:
@@ -162,11 +162,13 @@ class Piped(Agent):
     def log_end(self, lines: int = 30) -> str:
         return f"(its last {lines} lines are in a pipe)"
 
-    def read(self, seconds: float) -> bytes:
-        """What comes out of the pipe until nothing has for a while."""
-        got = b""
-        while select.select([self.pipe], [], [], seconds)[0]:
-            got += os.read(self.pipe, 65536)
+    def read(self, event: bytes, times: int) -> bytes:
+        """What comes out of the pipe until an event has so many times; whole lines."""
+        got, limit = b"", time.monotonic() + WITHIN
+        while got.count(b'"%b"' % event) < times or not got.endswith(b"\n"):
+            assert time.monotonic() < limit, f"{event!r} is there {got.count(event)} times"
+            if select.select([self.pipe], [], [], 1)[0]:
+                got += os.read(self.pipe, 65536)
         return got
 
 
@@ -187,10 +189,9 @@ def test_f2_a_stderr_that_nobody_reads(site: Site, figures: Figures) -> None:
         slowest = max(change(site, agent, number) for number in range(40))
         assert site.reached() == GUARDED
         assert agent.health("readiness")[0] == agent.health("liveness")[0] == 200
-        told = agent.read(1)
+        told = agent.read(b"resource changed", 40)
         assert len(told) > 3 * 4096, "it wasn't blocked"
-        lines = [json.loads(line) for line in told.splitlines()]
-        assert sum(line["event"] == "resource changed" for line in lines) >= 40
+        assert all(json.loads(line)["event"] for line in told.splitlines())
         for number in range(20):
             change(site, agent, number)
         assert agent.stop() == 0

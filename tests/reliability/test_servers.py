@@ -20,7 +20,7 @@ import pytest
 from hostward.model.keys import KINDS
 from tests.e2e import documents as d
 from tests.e2e.conftest import GUARDED, Site, start_guarding
-from tests.lab.certificates import authority, issue
+from tests.lab.certificates import authority, expired, issue
 from tests.lab.figures import Figures, sizes
 from tests.lab.pages import block
 
@@ -195,6 +195,7 @@ def test_p2_only_whom_the_authority_vouches_for(exposed: Site, tmp_path: Path) -
         "no TLS": None,
         "no certificate": ours.trusted(),
         "another authority's certificate": ours.trusted(wrong),
+        "an expired certificate": ours.trusted(expired(ours.folder, ours.cert, "old", "DNS:old")),
         "TLS 1.1": ours.trusted(right, ssl.TLSVersion.TLSv1_1),
         "a client that trusts others": theirs.trusted(right),
     }
