@@ -4,13 +4,14 @@
 SHELL := /bin/sh
 export PATH := $(PATH):/usr/sbin:/sbin
 BIN := .venv/bin
+PREFIX := /usr/local
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$(PATH)")
 TYPED := demo tests/lab
 FIGURES := HOSTWARD_FIGURES=build/figures.jsonl
 CATALOGUE := tests/reliability tests/unit/test_units.py
 SCRIPTS := $(wildcard scripts/*.sh vagrant/*.sh) .ci/run
 
-.PHONY: help setup demo test conformance kube test-kube soak lint bench lock clean
+.PHONY: help setup demo test conformance kube test-kube soak lint bench install uninstall lock clean
 
 help:
 	@echo 'make demo    the main job with real packets, in network namespaces; half a minute'
@@ -21,6 +22,7 @@ help:
 	@echo 'make lint    style, types and layers'
 	@echo 'make bench   the benchmarks'
 	@echo 'make setup   only what the others need: Debian packages, .venv'
+	@echo 'make install  the agent and the command line on this machine (DESTDIR, PREFIX); make uninstall removes them'
 	@echo 'make lock    write requirements.lock anew from pyproject.toml'
 	@echo 'make clean   remove what make has made, but .cache'
 
@@ -62,6 +64,9 @@ lint: setup
 bench: setup
 	$(AS_ROOT) $(BIN)/python -B -m benchmarks
 	$(BIN)/python -B -m benchmarks.command_line
+
+install uninstall:
+	@DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" KEEP_RULES="$(KEEP_RULES)" scripts/install.sh $@
 
 lock: setup
 	scripts/lock.sh

@@ -16,7 +16,7 @@ import signal
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Mount:
 class Spec:
     """What to run, on which root. `capabilities` None: root with all that the caller has.
 
-    `handed_over`: whether a user who isn't root keeps them.
+    `handed_over`: whether a user who isn't root keeps them. `changes`: a directory for what is written, if not into `root`.
     """
 
     root: str
@@ -76,6 +76,7 @@ class Spec:
     read_only: bool = False
     without: Sequence[str] = field(default=())
     """Programs that nobody may run in it."""
+    changes: str = ""
 
     def write(self, path: Path) -> list[str]:
         """Writes it to a file; the command that runs it, from the checkout's directory."""
@@ -105,8 +106,18 @@ def _bind(source: str, target: str, *, read_only: bool) -> None:
         _mount(source, target, None, _BIND | _REMOUNT | _RDONLY)
 
 
+def overlay(root: str, changes: str) -> None:
+    """Mounts a root on the directory `root` of `changes`, in such a way that what is written goes to others beside it."""
+    for name in ("upper", "work", "root"):
+        Path(changes, name).mkdir(exist_ok=True)
+    _mount("overlay", f"{changes}/root", "overlay", 0, f"lowerdir={root},upperdir={changes}/upper,workdir={changes}/work")
+
+
 def _enter_root(spec: Spec) -> None:
     _mount("none", "/", None, _REC | _PRIVATE)
+    if spec.changes:
+        overlay(spec.root, spec.changes)
+        spec = replace(spec, root=f"{spec.changes}/root")
     _bind(spec.root, spec.root, read_only=False)
     _mount("proc", f"{spec.root}/proc", "proc", _NOSUID | _NODEV)
     _bind("/sys", f"{spec.root}/sys", read_only=True)

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache/image"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BASE = "debian:bookworm-slim"
-_FORMAT = "1"  # changes when a stage that was made before would be made otherwise now
+_FORMAT = "3"  # changes when a stage that was made before would be made otherwise now
 
 
 @dataclass(frozen=True)
@@ -51,38 +51,38 @@ class Image:
     env: Mapping[str, str] = field(default_factory=lambda: {"PATH": PATH})
 
 
-def stages(text: str) -> list[Stage]:
-    """The stages of a Dockerfile, the last one being the image."""
+def stages(text: str, name: str) -> list[Stage]:
+    """The stages of a Dockerfile. `name` is the last one's, which has none."""
     found: list[Stage] = []
     for line in text.replace("\\\n", "").splitlines():
         word, _, rest = line.partition(" ")
         if not line or line.startswith("#"):
             continue
         if word == "FROM":
-            below, _, name = rest.partition(" AS ")
-            found.append(Stage(name, below, ()))
+            below, _, called = rest.partition(" AS ")
+            found.append(Stage(called or name, below, ()))
         else:
             found[-1] = Stage(found[-1].name, found[-1].below, (*found[-1].steps, (word, rest.strip())))
     return found
 
 
-def build(dockerfile: Path = ROOT / "Dockerfile") -> Image:
-    """Makes what is missing; the image."""
-    with _locked():
-        made = {BASE: _base()}
-        parts = stages(dockerfile.read_text(encoding="utf-8"))
-        for stage in parts:
-            made[stage.name] = _made(stage, made)
-        _prune(made.values())
-    told = dict(parts[-1].steps)
+def build() -> Image:
+    """The image of our Dockerfile, with all that is missing made."""
+    root, steps = made((ROOT / "Dockerfile").read_text(encoding="utf-8"), "image")
+    told = dict(steps)
     user, group = map(int, told["USER"].split(":"))
-    return Image(made[parts[-1].name], user, group, tuple(json.loads(told["ENTRYPOINT"])), tuple(json.loads(told["CMD"])))
+    return Image(root, user, group, tuple(json.loads(told["ENTRYPOINT"])), tuple(json.loads(told["CMD"])))
 
 
-def base() -> Path:
-    """A Debian root as the machine's own mirror has it, for other tests to copy."""
+def made(text: str, name: str) -> tuple[Path, tuple[tuple[str, str], ...]]:
+    """The root of a Dockerfile's last stage, and that stage's instructions; what an earlier text of this name made goes."""
     with _locked():
-        return _base()
+        roots = {BASE: _base()}
+        parts = stages(text, name)
+        for stage in parts:
+            roots[stage.name] = _made(stage, roots)
+        _prune(name, roots.values())
+    return roots[parts[-1].name], parts[-1].steps
 
 
 def clone(source: Path, to: Path) -> None:
@@ -96,7 +96,7 @@ def run(
     """Runs a shell command in a root as its root user, with this machine's network; its output. RuntimeError carries that."""
     with tempfile.TemporaryDirectory(prefix="hostward-build-") as name:
         home = Path(name)
-        settings, files = _package_index(home)
+        settings, files = package_index(home)
         (root / "etc/resolv.conf").touch()
         network = [Mount("tmpfs", "/tmp"), Mount("/etc/resolv.conf", "/etc/resolv.conf", read_only=True), *files]
         environ = {"PATH": PATH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", **settings, **(env or {})}
@@ -110,7 +110,7 @@ def run(
     return done.stdout
 
 
-def _package_index(home: Path) -> tuple[dict[str, str], list[Mount]]:
+def package_index(home: Path) -> tuple[dict[str, str], list[Mount]]:
     """How this machine reaches a package index, told to a root: proxies, pip's settings, certificates."""
     settings = {name: value for name, value in os.environ.items() if name.lower() in ("http_proxy", "https_proxy", "no_proxy")}
     settings |= {name: value for name, value in os.environ.items() if name.startswith("PIP_") and not os.path.exists(value)}
@@ -155,6 +155,11 @@ def _base() -> Path:
             if done.returncode:
                 raise RuntimeError(f"debootstrap from {mirror}: exit {done.returncode}: {done.stdout[-2000:]}")
             (root / "etc/apt/apt.conf.d/90machine").write_text(apt, encoding="utf-8")
+            # As in the base image: packages start no service, and dpkg doesn't wait for the disk.
+            (root / "etc/dpkg/dpkg.cfg.d/90machine").write_text("force-unsafe-io\n", encoding="utf-8")
+            policy = root / "usr/sbin/policy-rc.d"
+            policy.write_text("#!/bin/sh\nexit 101\n", encoding="utf-8")
+            policy.chmod(0o755)
     return directory
 
 
@@ -180,23 +185,22 @@ def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
-def _made(stage: Stage, made: Mapping[str, Path]) -> Path:
-    below = made[stage.below]
-    copied = [_copied(rest, made) for word, rest in stage.steps if word == "COPY"]
+def _made(stage: Stage, roots: Mapping[str, Path]) -> Path:
+    below = roots[stage.below]
+    copied = [_copied(rest, roots) for word, rest in stage.steps if word == "COPY"]
     directory = (
-        CACHE
-        / f"{stage.name or 'image'}-{_digest(below.name, json.dumps(stage.steps), *(_content(files) for files, _ in copied))}"
+        CACHE / f"{stage.name}-{_digest(below.name, json.dumps(stage.steps), *(_content(files) for files, _ in copied))}"
     )
     if not directory.exists():
         with _new(directory) as root:
             clone(below, root)
             where = "/"
             for word, rest in stage.steps:
-                where = _step(root, word, rest, where, made)
+                where = _step(root, word, rest, where, roots)
     return directory
 
 
-def _step(root: Path, word: str, rest: str, where: str, made: Mapping[str, Path]) -> str:
+def _step(root: Path, word: str, rest: str, where: str, roots: Mapping[str, Path]) -> str:
     """Does one instruction; the directory in which the next one works."""
     match word:
         case "WORKDIR":
@@ -205,27 +209,27 @@ def _step(root: Path, word: str, rest: str, where: str, made: Mapping[str, Path]
         case "RUN":
             run(root, rest, directory=where)
         case "COPY":
-            files, target = _copied(rest, made)
+            files, target = _copied(rest, roots)
             for source, name in files:
                 inside = PurePosixPath(where, target)
                 to = root / str(inside / name if target.endswith("/") or target == "./" else inside).lstrip("/")
                 to.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, to, follow_symlinks=False)
         case "ARG" | "USER" | "ENTRYPOINT" | "CMD":
-            pass  # _package_index hands the argument on; the others are the image's, not a file
+            pass  # package_index hands the argument on; the others are the image's, not a file
         case _:
             raise RuntimeError(f"this instruction of a Dockerfile isn't known here: {word}")
     return where
 
 
-def _copied(rest: str, made: Mapping[str, Path]) -> tuple[list[tuple[Path, str]], str]:
+def _copied(rest: str, roots: Mapping[str, Path]) -> tuple[list[tuple[Path, str]], str]:
     """What a COPY copies: each file with its name below the target; and the target.
 
     A directory's content is copied, not the directory, as Docker does.
     """
     words = shlex.split(rest)
     stage = words.pop(0).removeprefix("--from=") if words[0].startswith("--from=") else None
-    top = made[stage] if stage else ROOT
+    top = roots[stage] if stage else ROOT
     *sources, target = words
     found: list[tuple[Path, str]] = []
     for source in sources:
@@ -265,9 +269,10 @@ def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _prune(kept: Iterable[Path]) -> None:
-    """Removes stages that an earlier state of the checkout had."""
-    names = {path.name for path in kept}
+def _prune(name: str, kept: Iterable[Path]) -> None:
+    """Removes roots that earlier texts of this name needed and that nothing needs any more."""
+    (CACHE / f"{name}.kept").write_text("\n".join(path.name for path in kept), encoding="utf-8")
+    needed = {line for file in CACHE.glob("*.kept") for line in file.read_text(encoding="utf-8").split()}
     for entry in CACHE.iterdir():
-        if entry.is_dir() and entry.name not in names:
+        if entry.is_dir() and entry.name not in needed:
             shutil.rmtree(entry)
