@@ -30,9 +30,15 @@ def machine(debian: Path) -> Iterator[Machine]:
         namespace.close()
 
 
-def test_it_installs_upgrades_and_goes_without_harm(machine: Machine) -> None:
-    assert "installed in /opt/hostward" in machine.provision("make -C /hostward install")
-    assert machine.run("hostward version")
+def block(number: int) -> list[str]:
+    """The commands of one block of shell under "A host" in docs/install.md."""
+    section = (ROOT / "docs/install.md").read_text(encoding="utf-8").split("## A host\n")[1].split("\n## ")[0]
+    return re.findall(r"^```sh\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)[number].splitlines()
+
+
+def test_docs_install_upgrade_and_remove_without_harm(machine: Machine) -> None:
+    packages, install = block(0)
+    assert "installed in /opt/hostward" in machine.provision(f"cd /hostward && {packages} && {install}")
     assert machine.calls() == ["daemon-reload", "try-restart hostward-agent.service"]
     for unit in (ROOT / "systemd").glob("*.service"):
         assert (machine.root / "usr/lib/systemd/system" / unit.name).read_bytes() == unit.read_bytes()
@@ -47,26 +53,43 @@ def test_it_installs_upgrades_and_goes_without_harm(machine: Machine) -> None:
     manifests.mkdir()
     (manifests / "all.yaml").write_text(GUARDED)
     settings.write_text("HOSTWARD_DATASTORE=dir:/etc/hostward/manifests\nNODENAME=bare\n")
-    machine.run("ip link add lan type veth peer name other; systemctl start hostward-agent.service")
+    machine.run("ip link add lan type veth peer name other")
+    check, enable, ask = block(1)
+    checked = machine.run(f"{check} || true")
+    assert re.search(r"^ok +capabilities", checked, flags=re.MULTILINE), checked
+    machine.run(enable)
     guards = "for i in $(seq 300); do iptables-legacy -S | grep -q 8443 && exit 0; sleep 0.1; done; cat /run/*.log; exit 1"
     machine.run(guards)
+    assert "bare-lan" in machine.run(ask)
+    assert "hostward" in machine.run("stat -c %U /proc/$(cat /run/hostward-agent.service.pid)")
+
     began = machine.run("cat /run/hostward-agent.service.pid")
-    assert "agent.env stays as it is" in machine.provision("make -C /hostward install"), "an upgrade"
+    (upgrade,) = block(2)
+    assert "agent.env stays as it is" in machine.provision(f"cd /hostward && {upgrade}")
     assert settings.read_text().startswith("HOSTWARD_DATASTORE"), "the operator's settings are the operator's"
     assert machine.run("cat /run/hostward-agent.service.pid") != began, "the new version runs"
     assert not list((machine.root / "opt").glob("hostward.*"))
 
-    with pytest.raises(RuntimeError, match="the agent runs"):
-        machine.run("make -C /hostward uninstall")
-    machine.run("systemctl stop hostward-agent.service")
-    with pytest.raises(RuntimeError, match="hostward cleanup"):
-        machine.run("make -C /hostward uninstall")
+    stop, clean, remove = block(3)
+    with pytest.raises(RuntimeError, match=f"the agent runs. Stop it first:  {stop}"):
+        machine.run(f"cd /hostward && {remove}")
+    machine.run(stop)
+    with pytest.raises(RuntimeError, match=f"Remove them: *{clean}"):
+        machine.run(f"cd /hostward && {remove}")
     machine.run(f"test -x /opt/hostward/bin/hostward; {guards}")
-    machine.run("hostward cleanup")
-    machine.run("make -C /hostward uninstall")
+    machine.run(clean)
+    machine.run(f"cd /hostward && {remove}")
     for path in ("opt/hostward", "usr/local/bin/hostward", "usr/lib/systemd/system/hostward-agent.service"):
         assert not os.path.lexists(machine.root / path)
     assert settings.exists()
+
+
+def test_rules_stay_when_asked_to(machine: Machine) -> None:
+    machine.run("iptables-legacy -N hw-in")
+    with pytest.raises(RuntimeError, match="KEEP_RULES=yes"):
+        machine.run("make -C /hostward uninstall")
+    assert "removed" in machine.run("make -C /hostward uninstall KEEP_RULES=yes")
+    assert "hw-in" in machine.run("iptables-legacy -S")
 
 
 def test_a_package_is_staged_without_touching_the_machine(machine: Machine) -> None:

@@ -24,7 +24,9 @@ ENV_FILE = "/etc/hostward/agent.env"
 def command(datastore: str | None, env_file: str, output: str | None) -> None:
     """Exit 1 when any check fails."""
     from hostward.cli.checkups import checkups  # noqa: PLC0415 # heavy imports only when they are needed
+    from hostward.dataplane.privileges import take_up  # noqa: PLC0415 # the same
 
+    take_up()
     environ = read_environment(env_file) | dict(os.environ)
     found = list(checkups(environ, datastore or environ.get("HOSTWARD_DATASTORE") or "etcd"))
     if output == "json":
