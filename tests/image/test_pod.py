@@ -191,7 +191,7 @@ def test_image_and_manifest_agree_on_the_user(built: Image, pod: dict[str, Any])
 
 
 def test_it_begins_anew_with_all_that_it_was_given(site: Site) -> None:
-    """For settings that a process takes at its start it executes itself again: as process 1, without root; and goes on."""
+    """It executes itself again for settings that a process takes at its start: as process 1, without root; and goes on."""
     agent = start(site)
     inside, began = agent.inside, agent.status()["startedAt"]
     configuration = {"metadata": {"name": "default"}, "spec": {"felixMetricsEnabled": False}}
