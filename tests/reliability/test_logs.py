@@ -43,7 +43,7 @@ class Watched:
         self._thread = threading.Thread(target=self._watch)
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.02):
+        while not self._stop.wait(0.1):
             for process in Path("/proc").glob("[0-9]*"):
                 with contextlib.suppress(OSError):
                     self.seen.add((process / "cmdline").read_bytes())

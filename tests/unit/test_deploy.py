@@ -40,7 +40,8 @@ def test_the_probes_ask_where_the_agent_answers(agent: dict[str, Any]) -> None:
     settings = resolve({e["name"]: e["value"] for e in agent["env"] if "value" in e}, {}, None, None, "worker").settings
     assert settings.health_enabled
     assert settings.health_host == "127.0.0.1"
-    assert settings.health_port != BUILT_IN.health_port, "calico-node answers on Felix's own"
+    felix = {BUILT_IN.health_port, BUILT_IN.prometheus_metrics_port}
+    assert felix.isdisjoint({settings.health_port, settings.prometheus_metrics_port}), "calico-node answers there"
     for probe, path in (("livenessProbe", "/liveness"), ("readinessProbe", "/readiness")):
         asked = agent[probe]["httpGet"]
         assert (asked["host"], asked["port"], asked["path"]) == (settings.health_host, settings.health_port, path)
