@@ -20,13 +20,13 @@ pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
 IN_OPEN, IN_SHUT, OUT_OPEN, OUT_SHUT, THROUGH = 5000, 5001, 53, 5001, 7000
 
 
-def felix_guards(site: Site, masquerade: tuple[str, str] = ("", "")) -> Felix:
+def felix_guards(site: Site, masquerade: tuple[str, str] = ("", ""), variant: str = "legacy") -> Felix:
     """Felix enforces what `Site.guard` stores, and UDP to one more port; forwarding is ApplyOnForward's, its meaning."""
     site.guard()
     rules = [d.to_ports("Allow", [80], "TCP"), d.to_ports("Allow", [IN_OPEN], "UDP")]
     site.etcd.put(d.policy_key("web"), d.policy("web", 10, rules))
     site.agent.env["HOSTWARD_HOST_FORWARD_POLICY"] = "ApplyOnForward"
-    felix = Felix(site.worker, site.agent.lock_file, udp=(IN_OPEN,), masquerade=masquerade)
+    felix = Felix(site.worker, site.agent.lock_file, udp=(IN_OPEN,), masquerade=masquerade, variant=variant)
     felix.start(site.CLIENT[0])
     return felix
 
@@ -194,4 +194,21 @@ def test_a_star_endpoint_covers_what_felix_guards(site: Site) -> None:
     site.etcd.put(d.endpoint_key("all"), d.endpoint("all", "*"))
     start_guarding_again(site)
     assert site.agent.command("cleanup", "--felix").returncode == 0
+    assert site.reached() == GUARDED
+
+
+def test_a_felix_that_wrote_by_the_other_variant(site: Site) -> None:
+    """It takes the one that it finds in use, which may be iptables-nft: there theirs go, too, and others' stay."""
+    felix_guards(site, variant="nft", masquerade=("10.244.0.0/16", "fd00:10:244::/48"))
+    for tool in ("iptables-nft", "ip6tables-nft"):
+        site.worker.run(tool, "-A", "INPUT", "-p", "tcp", "--dport", "9999", "-j", "DROP")
+    assert site.reached() == GUARDED
+    start_guarding_again(site)
+    assert site.reached() == GUARDED
+    done = site.agent.command("cleanup", "--felix", "--nat")
+    assert (done.returncode, done.stderr) == (0, "")
+    for tool in ("iptables-nft-save", "ip6tables-nft-save"):
+        saved = site.worker.run(tool)
+        assert "cali" not in saved
+        assert "-A INPUT -p tcp -m tcp --dport 9999 -j DROP" in saved
     assert site.reached() == GUARDED

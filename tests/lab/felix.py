@@ -151,8 +151,10 @@ class Felix:
         *,
         masquerade: tuple[str, str] = ("", ""),
         udp: Iterable[int] = (),
+        variant: str = "legacy",
     ) -> None:
         self.host, self.lock_file, self.interface, self.masquerade, self.udp = host, lock_file, interface, masquerade, udp
+        self.variant = variant
         self.reinserted = 0
 
     def start(self, members: tuple[str, str]) -> None:
@@ -187,11 +189,11 @@ class Felix:
         return [*removed, jump.replace("-A", "-I", 1), *([end] if chain == "FORWARD" else [])]
 
     def _tool(self, version: int, *words: str) -> str:
-        tool = "iptables-legacy" if version == 4 else "ip6tables-legacy"
+        tool = f"iptables-{self.variant}" if version == 4 else f"ip6tables-{self.variant}"
         return self.host.run("env", f"XTABLES_LOCKFILE={self.lock_file}", tool, "-w", "10", *words)
 
     def _restore(self, version: int, script: str) -> None:
-        tool = "iptables-legacy-restore" if version == 4 else "ip6tables-legacy-restore"
+        tool = f"iptables-{self.variant}-restore" if version == 4 else f"ip6tables-{self.variant}-restore"
         self.host.run("env", f"XTABLES_LOCKFILE={self.lock_file}", tool, "--noflush", "-w", "10", data=script)
 
     @contextmanager

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
@@ -20,6 +21,7 @@ from hostward.render.roots import HOOKED
 from hostward.render.ruleset import FAMILIES, Family, TableId, TableName
 
 TABLES: Final = ("raw", "mangle", "nat", "filter")
+VARIANTS: Final = ("legacy", "nft")
 PREFIXES: Final = ("cali-", "califw-", "calitw-", "califh-", "calith-", "calipi-", "calipo-", "felix-")  # enforcement.md H-81
 MASQUERADING: Final = "cali-nat-outgoing"
 _SET: Final = re.compile(r"(cali[46][0t]|felix-[46]-)")
@@ -37,6 +39,14 @@ class Process(NamedTuple):
     name: str
 
 
+class Place(NamedTuple):
+    """A table of one of iptables' two variants: Felix writes to the one that it found in use (H-94)."""
+
+    variant: str
+    family: Family
+    table: str
+
+
 class Left(NamedTuple):
     """What Felix has in the kernel: per table the rules of others' chains that are its own, and its chains; its sets.
 
@@ -44,8 +54,8 @@ class Left(NamedTuple):
     `unhooked`: chains of the kernel where our jump isn't the first rule but for Felix's.
     """
 
-    rules: Mapping[TableId, tuple[str, ...]]
-    chains: Mapping[TableId, tuple[str, ...]]
+    rules: Mapping[Place, tuple[str, ...]]
+    chains: Mapping[Place, tuple[str, ...]]
     sets: tuple[str, ...]
     masquerades: bool
     guarded: frozenset[str]
@@ -80,28 +90,22 @@ def _namespace(directory: Path) -> str | None:
 
 def look(families: Iterable[Family] = FAMILIES) -> Left:
     """Raises KernelError when a tool is missing or fails."""
-    rules: dict[TableId, tuple[str, ...]] = {}
-    chains: dict[TableId, tuple[str, ...]] = {}
+    rules: dict[Place, tuple[str, ...]] = {}
+    chains: dict[Place, tuple[str, ...]] = {}
     masquerades, guarded, unhooked = False, set[str](), list[str]()
+    saved = {place: lines for family in families for place, lines in _saved(family)}
     for family in families:
-        saved = _saved(family)
         for table, kernel_chains in HOOKED.items():
-            lacking = (chain for chain in kernel_chains if not _is_first(chain, saved.get(table, [])))
-            unhooked += [f"{chain} of {table}/v{family}" for chain in lacking]
-        for name, lines in saved.items():
-            where = _table(family, name)
-            own = [line.split()[0][1:] for line in lines if line.startswith(":") and line[1:].startswith(PREFIXES)]
-            chains[where] = tuple(own)
-            rules[where] = tuple(line for line in lines if line.startswith("-A ") and _leads_there(line))
-            masquerades |= any(line.startswith(f"-A {MASQUERADING} ") and "-j MASQUERADE" in line for line in lines)
-            guarded |= {found[1] for line in lines if name == "filter" and (found := _GUARDED.match(line))}
-            guarded |= {"*" for line in lines if name == "filter" and _ANY.match(line)}
+            present = saved.get(Place("legacy", family, table), [])
+            unhooked += [f"{chain} of {table}/v{family}" for chain in kernel_chains if not _is_first(chain, present)]
+    for place, lines in saved.items():
+        chains[place] = tuple(line.split()[0][1:] for line in lines if line.startswith(tuple(f":{name}" for name in PREFIXES)))
+        rules[place] = tuple(line for line in lines if line.startswith("-A ") and _leads_there(line))
+        masquerades |= any(line.startswith(f"-A {MASQUERADING} ") and "-j MASQUERADE" in line for line in lines)
+        guarded |= {found[1] for line in lines if place.table == "filter" and (found := _GUARDED.match(line))}
+        guarded |= {"*" for line in lines if place.table == "filter" and _ANY.match(line)}
     sets = tuple(name for name in _run("ipset", "list", "-name").split() if _SET.match(name))
     return Left(rules, chains, sets, masquerades, frozenset(guarded), tuple(unhooked))
-
-
-def _table(family: Family, name: str) -> TableId:
-    return TableId(family, cast(TableName, name))  # nat is Felix's, never ours
 
 
 def _is_first(chain: str, lines: Iterable[str]) -> bool:
@@ -118,15 +122,23 @@ def _leads_there(line: str) -> bool:
     return bool(_COMMENT.search(line) or (jump and jump[1].startswith(PREFIXES)))
 
 
-def _saved(family: Family) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    lines: list[str] = []
-    for line in _run("iptables-legacy-save" if family == 4 else "ip6tables-legacy-save").splitlines():
-        if line.startswith("*"):
-            lines = found.setdefault(line[1:].strip(), [])
-        elif not line.startswith(("#", "COMMIT")):
-            lines.append(line)
-    return {name: found[name] for name in TABLES if name in found}
+def _program(variant: str, family: Family, verb: str) -> str:
+    return f"{'ip' if family == 4 else 'ip6'}tables-{variant}-{verb}"
+
+
+def _saved(family: Family) -> Iterator[tuple[Place, list[str]]]:
+    for variant in VARIANTS:
+        program = _program(variant, family, "save")
+        if variant != "legacy" and shutil.which(program) is None:
+            continue
+        table = ""
+        found: dict[str, list[str]] = {}
+        for line in _run(program).splitlines():
+            if line.startswith("*"):
+                table = line[1:].strip()
+            elif table and not line.startswith(("#", "COMMIT")):
+                found.setdefault(table, []).append(line)
+        yield from ((Place(variant, family, name), found[name]) for name in TABLES if name in found)
 
 
 def remove(lock: XtablesLock, tables: Iterable[str]) -> Left:
@@ -136,21 +148,30 @@ def remove(lock: XtablesLock, tables: Iterable[str]) -> Left:
     """
     with lock.held():
         found = look()
-        for where, chains in found.chains.items():
-            if where.name not in tables or not (chains or found.rules[where]):
+        for place, chains in found.chains.items():
+            if place.table not in tables or not (chains or found.rules[place]):
                 continue
-            lines = [f"*{where.name}", *(f"-D{line[2:]}" for line in found.rules[where])]
+            lines = [f"*{place.table}", *(f"-D{line[2:]}" for line in found.rules[place])]
             lines += [*(f"-F {chain}" for chain in chains), *(f"-X {chain}" for chain in chains), "COMMIT", ""]
-            run(where, "\n".join(lines))
+            _restore(place, "\n".join(lines))
         for name in found.sets:
             # A set that a rule still uses stays, and is told.
             subprocess.run(["ipset", "destroy", name], capture_output=True, timeout=_TIMEOUT, check=False)
         return look()
 
 
-def _run(*command: str) -> str:
+def _restore(place: Place, text: str) -> None:
+    if place.variant == "legacy":
+        run(TableId(place.family, cast(TableName, place.table)), text)  # nat is Felix's, never ours
+    else:
+        _run(_program(place.variant, place.family, "restore"), "--noflush", data=text)
+
+
+def _run(*command: str, data: str = "") -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="surrogateescape", timeout=_TIMEOUT, check=False)
+        done = subprocess.run(
+            command, input=data, capture_output=True, text=True, errors="surrogateescape", timeout=_TIMEOUT, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise KernelError(f"cannot run {command[0]}: {error}; install the packages iptables and ipset") from error
     if done.returncode:
