@@ -23,14 +23,10 @@ from hostward.dataplane.saved_rules import FILE, read
 from tests.e2e import documents as d
 from tests.e2e.conftest import ALL_OPEN, GUARDED, Site
 from tests.lab.agent import COMMAND, ROOT, Agent, clean_environment
-from tests.lab.sandbox import UID, Sandbox, missing_tools
+from tests.lab.sandbox import UID, Sandbox, why_not
 from tests.lab.units import Unit
 
-pytestmark = [
-    pytest.mark.kernel,
-    pytest.mark.etcd,
-    pytest.mark.skipif(bool(missing_tools()), reason=f"needs {', '.join(missing_tools())}"),
-]
+pytestmark = [pytest.mark.kernel, pytest.mark.etcd, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 UNIT = Unit("hostward-agent.service")
 INSIDE = """
 import errno, json, os, socket, subprocess, sys

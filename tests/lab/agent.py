@@ -35,6 +35,14 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
 
 
+def is_readable_by_all(*, parents: bool = True) -> bool:
+    """Whether any user can run this checkout: it, or with `parents` what it is in, may be somebody's private directory."""
+    places = [ROOT, Path(sys.prefix), Path(sys.prefix, "bin/hostward"), ROOT / "agent/hostward/__init__.py"]
+    if parents:
+        places += [parent for place in places for parent in place.parents]
+    return all(place.stat().st_mode & 0o005 >= (0o005 if place.is_dir() else 0o004) for place in places)
+
+
 class Agent:
     """One agent. `home` holds its state directory and its xtables lock, and outlives its process until `close`.
 

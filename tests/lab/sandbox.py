@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.lab import confine, seccomp
-from tests.lab.agent import ROOT
+from tests.lab.agent import ROOT, is_readable_by_all
 from tests.lab.units import Unit
 
 TOOLS = ("bwrap", "setpriv", "systemd-analyze")
@@ -53,13 +53,18 @@ OF_THE_MANAGER = {
 }
 
 
-def missing_tools() -> list[str]:
-    """What must be installed first."""
-    return [tool for tool in TOOLS if shutil.which(tool) is None]
-
-
 # By ProtectHome=, PrivateTmp= and ProtectKernelModules=.
 HIDDEN = ("/home", "/root", "/tmp", "/var/tmp", "/usr/lib/modules")
+
+
+def why_not() -> str:
+    """What keeps this machine from making the sandbox, "" for nothing."""
+    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        return f"needs {', '.join(missing)}"
+    hidden = str(ROOT).startswith(HIDDEN) and sys.prefix.startswith(HIDDEN)  # then what they are in doesn't matter
+    return "" if is_readable_by_all(parents=not hidden) else "needs a checkout that every user can read"
+
+
 # systemd mounts /proc anew for ProtectProc=, and makes /proc/sys read-only for ProtectKernelTunables=.
 PROC = "mount -t proc -o hidepid=invisible proc /proc && mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys"
 

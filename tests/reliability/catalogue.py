@@ -127,9 +127,9 @@ CATALOGUE = (
         (
             "e2e/test_boot.py::test_the_last_rules_hold_from_the_first_packet_on",
             "e2e/test_boot.py::test_without_them_the_named_interfaces_are_closed",
-            "unit/test_units.py::test_the_last_rules_come_before_the_network_and_the_agent_after_them",
+            "e2e/test_systemd.py::test_a_host_boots_and_boots_again_without_its_datastore",
         ),
-        "the unit's order is looked at, as no systemd runs here",
+        "by packets without systemd, and with a real one that says in what order things came",
     ),
     Scenario(
         "U1",
