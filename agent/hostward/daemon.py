@@ -6,7 +6,7 @@
                        │                               self-test: a thread at the start, which waits for a child
                  flows, cutter ──▶ conntrack           keeper thread ──▶ rules on disk, for the next boot
                        │
-                 main thread: waits for SIGTERM, SIGINT, or a thread that died of a bug; tells systemd
+                 main thread: waits for SIGTERM, SIGINT, a thread that died of a bug, settings of the start; tells systemd
 
 Nothing is removed at the end: the rules stay in the kernel.
 """

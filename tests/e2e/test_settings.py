@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,13 @@ def test_servers_and_logs_follow_while_the_agent_runs(guarded: Site, tmp_path: P
 
 def test_settings_of_the_start_begin_the_agent_anew_and_no_packet_feels_it(guarded: Site) -> None:
     agent, etcd = guarded.agent, guarded.etcd
+    supervisor = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    supervisor.bind(str(agent.home / "notify"))
+    supervisor.setblocking(False)
+    agent.env["NOTIFY_SOCKET"] = str(agent.home / "notify")
+    agent.restart()
     agent.wait_applied(etcd.put(d.policy_key("udp"), d.policy("udp", 30, [d.to_ports("Allow", [OPEN])])))
+    assert "READY=1" in words(supervisor)
     before, pid, began = guarded.everything(), agent.pid, agent.status()["startedAt"]
     assert "felix_active_local_endpoints" in agent.metrics()
     classes = [
@@ -86,7 +93,11 @@ def test_settings_of_the_start_begin_the_agent_anew_and_no_packet_feels_it(guard
     (line,) = agent.log_lines("begins anew for settings that are taken at the start only")
     assert line["settings"] == ["felix_metrics_enabled", "iptables_lock_timeout"]
     assert [one.get("begins_anew_for") for one in agent.log_lines("settings changed")] == [line["settings"]]
-    assert len(agent.log_lines("agent starts")) == 2
+    assert len(agent.log_lines("agent starts")) == 3
+    with contextlib.closing(supervisor):
+        told = words(supervisor)
+        assert "READY=1" in told
+        assert "STOPPING=1" not in told, "for systemd it is one service that runs on"
     for name, report in reports.items():
         assert report.sent > 1000
         if name.startswith("open"):
@@ -94,6 +105,15 @@ def test_settings_of_the_start_begin_the_agent_anew_and_no_packet_feels_it(guard
         else:
             assert not report.arrived, f"{name}: {len(report.arrived)} of {report.sent} leaked"
     assert agent.stop() == 0, "the new program ends in order, too"
+
+
+def words(supervisor: socket.socket) -> list[str]:
+    """All that was told to systemd."""
+    found = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            found += supervisor.recv(65536).decode().split("\n")
+    return found
 
 
 def settings_of(text: str) -> dict[str, str]:
