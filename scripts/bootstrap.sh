@@ -18,13 +18,14 @@ missing_packages() {
 }
 
 install_packages() {
-    missing=$(missing_packages)
-    [ -n "$missing" ] || return 0
     if [ "$(id -u)" = 0 ]; then
         root=
     elif command -v sudo >/dev/null 2>&1; then
         root=sudo
-    else
+    fi
+    missing=$(missing_packages)
+    [ -n "$missing" ] || return 0
+    if [ -z "${root+set}" ]; then
         fail "these packages are missing: $missing
 Install them as root:  apt-get install --no-install-recommends $missing"
     fi
@@ -77,8 +78,27 @@ make_environment() {
     echo "$wanted" >.venv/made-from
 }
 
+# Out of Debian's package, which isn't installed: it would bring a server, and start it.
+get_promtool() {
+    [ ! -x .cache/promtool/promtool ] || return 0
+    mkdir -p .cache/promtool
+    (
+        cd .cache/promtool
+        echo 'setup: getting promtool out of the package prometheus' >&2
+        apt-get download -q prometheus >/dev/null 2>&1 || {
+            ${root-} apt-get update -q >&2
+            apt-get download -q prometheus >&2
+        }
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xO ./usr/bin/promtool >promtool.new
+        chmod +x promtool.new
+        mv promtool.new promtool
+        rm -f prometheus_*.deb
+    ) || fail 'promtool could not be had out of the Debian package prometheus; the message is above'
+}
+
 if command -v dpkg-query >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1; then
     install_packages
+    get_promtool
 else
     for tool in iptables-legacy ipset conntrack ip ping etcd etcdctl gcc openssl debootstrap shellcheck; do
         PATH="$PATH:/usr/sbin:/sbin" command -v "$tool" >/dev/null 2>&1 || fail "$tool is missing; this machine has no apt-get, so please install it"

@@ -14,10 +14,11 @@ from typing import Final
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from hostward.model.keys import KINDS
 from hostward.render.ruleset import FAMILIES, TABLES, Family, TableId
 from hostward.report.felix_metrics import FelixMetrics
 from hostward.report.from_outside import FromOutside, Outside
-from hostward.report.sizes import DATASTORE_STATES, Activity, Cluster, DatastoreState, Sizes
+from hostward.report.sizes import DATASTORE_STATES, FROZEN, Activity, Cluster, DatastoreState, Sizes
 from hostward.report.traffic import Traffic
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotations. `_created` series would double the number of series and say nothing
@@ -101,9 +102,9 @@ class Metrics:
         self._fullest = gauge("fullest_set_ratio", "Members of the fullest set by the most that it can have.", "ip_version")
         self._infos(version, node, backend or {})
 
-        self._seen_kinds: set[str] = set()
+        self._seen_kinds: set[str] = set(KINDS)
         self._seen_objects: set[str] = set()
-        self._seen_reasons: set[str] = set()
+        self._seen_reasons: set[str] = set(FROZEN)
         self._is_first_apply = True
         self._measure: Callable[[], Sizes] | None = None
         self.felix = FelixMetrics(node, clock, outside)
@@ -131,6 +132,8 @@ class Metrics:
             self._fullest.labels(str(family))
             for table in (*TABLES, "sets"):
                 self._repairs.labels(table, str(family))
+        self.frozen(())
+        self.set_aside({})
         self.datastore("waiting")
         self.workload_interfaces(active=0, isolated=0, cut_off=0)
 

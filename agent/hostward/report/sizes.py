@@ -17,6 +17,10 @@ DatastoreState = Literal["waiting", "resync", "in-sync", "lost"]
 DATASTORE_STATES: Final[tuple[DatastoreState, ...]] = ("waiting", "resync", "in-sync", "lost")
 
 
+FROZEN: Final = ("waiting", "uninitialised", "not-ready", "other-cluster")
+"""Why what is in force can be kept as it is (D12)."""
+
+
 @dataclass(frozen=True, slots=True)
 class TableSize:
     """Own chains of a table, and own rules in them and in the kernel's chains."""
