@@ -114,6 +114,20 @@ def test_each_panel_of_felix_s_dashboard_that_applies_has_series(families: dict[
         assert name not in dict(series(families)), f"{panel} is said not to apply: {why}"
 
 
+def test_what_does_nothing_is_told(shared: Site, families: dict[str, Metric]) -> None:
+    assert {sample.value for sample in families["hostward_unmatched_host_endpoints"].samples} == {0}
+    assert next(s.value for s in families["hostward_end_to_end_seconds"].samples if s.name.endswith("_count")) >= 2
+    document = d.endpoint("w9", "eth9")
+    document["metadata"]["labels"] = {"who": "friend"}  # as the selector of a policy in force has it
+    key = d.endpoint_key("w9")
+    shared.etcd.put(d.set_key("friends"), d.network_set("friends", {"who": "friend"}, []))
+    shared.agent.wait_applied(shared.etcd.put(key, document))
+    for name in ("unmatched_host_endpoints", "endpoints_without_addresses", "empty_selectors"):
+        shared.until(f"{name} is told", lambda name=name: shared.agent.metric(f"hostward_{name}") == 1)
+    shared.agent.wait_applied(shared.etcd.delete(key))
+    shared.until("it is gone", lambda: shared.agent.metric("hostward_unmatched_host_endpoints") == 0)
+
+
 def test_felix_s_counters_count_what_was_done(families: dict[str, Metric]) -> None:
     """None of them stands at 0 on a host whose rules were written, changed and read."""
     moved = """

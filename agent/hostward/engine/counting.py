@@ -58,7 +58,7 @@ class Counting:
             self._before = {}
         if self._lost != self._saved:  # then the kernel alone no longer tells the totals
             self.save()
-        self._teller.counted(self._traffic, policies=self._policies)
+        self._teller.metrics.counted(self._traffic, policies=self._policies)
 
     def save(self) -> None:
         """Leaves the totals for the next process, once this one knows them."""

@@ -241,7 +241,7 @@ class Loop:
         self._forget_flows(flows)
         self._teller.applied(self._received, time.monotonic() - began, outcome, work)
         if self._since is not None:
-            self._teller.arrived(time.monotonic() - self._since)
+            self._teller.metrics.arrived(time.monotonic() - self._since)
             self._since = None
         self._keep(self._received, desired)
         local = (link.addresses for link in (self._links or {}).values())

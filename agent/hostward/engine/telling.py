@@ -22,6 +22,7 @@ from hostward.model.keys import ResourceKey
 from hostward.model.resolved import ANY_INTERFACE, Changed, Resolved, Scope
 from hostward.model.resources import Policy, Resource
 from hostward.model.settings import Settings, differences
+from hostward.render.ruleset import Ruleset
 from hostward.report import status
 from hostward.report.health import HealthBoard
 from hostward.report.logs import configure, get_logger
@@ -30,7 +31,6 @@ from hostward.report.neighbourhood import Neighbourhood
 from hostward.report.secrets import scrub
 from hostward.report.sizes import measured
 from hostward.report.status import Status, StatusFile, interface_status, shown_name, workload_status
-from hostward.report.traffic import Traffic
 
 log = get_logger()
 ENGINE, DATASTORE, KERNEL = "Engine", "Datastore", "Kernel"
@@ -44,12 +44,13 @@ class Teller:
     def __init__(
         self, settings: Settings, metrics: Metrics, health: HealthBoard, file: StatusFile, clock: Callable[[], float]
     ) -> None:
-        self._metrics = metrics
+        self.metrics = self._metrics = metrics
         self._health = health
         self._file = file
         self._clock = clock
         self.beside = Neighbourhood(metrics.registry, clock)
         self._resolved = Resolved()
+        self._in_kernel = Ruleset()
         self._interfaces: dict[str, status.InterfaceStatus] = {}
         self._workloads: dict[str, status.WorkloadStatus] = {}
         self._sorted: tuple[tuple[status.InterfaceStatus, ...], tuple[status.WorkloadStatus, ...]] = ((), ())
@@ -78,7 +79,8 @@ class Teller:
     def absorbed(self, batch: Batch, intake: Intake, changes: Mapping[ResourceKey, Resource | None], seconds: float) -> None:
         """A batch went through intake and calculation, which took so many seconds, and perhaps into the kernel."""
         self._metrics.calculated(seconds)
-        self._objects.absorbed(batch, intake, changes)
+        if self._objects.absorbed(batch, intake, changes):
+            self._let_measure()
         if len(changes) > MOST_NAMES:
             log.info("resources changed", kinds=dict(Counter(key.kind for key in changes)))
             return
@@ -125,10 +127,14 @@ class Teller:
                 seconds=round(seconds, 4),
             )
         self._describe(resolved, changed)
-        self._metrics.measured_by(partial(measured, resolved, work.desired, self._objects.own_endpoints))
+        self._in_kernel = work.desired
+        self._let_measure()
         self._metrics.felix.batch({field: len(getattr(changed, field)) for field in Changed.__dataclass_fields__})
         self._refused = self._unchecked = ""
         self._report_kernel()
+
+    def _let_measure(self) -> None:
+        self._metrics.measured_by(partial(measured, self._resolved, self._in_kernel, self._objects.own_endpoints))
 
     def _describe(self, resolved: Resolved, changed: Changed) -> None:
         """Keeps what status says of the interfaces; making all of it anew would cost more than a change."""
@@ -213,14 +219,6 @@ class Teller:
     def resolved(self) -> Resolved:
         """What is in force."""
         return self._resolved
-
-    def counted(self, traffic: Traffic, *, policies: bool) -> None:
-        """The counters of all tables were read."""
-        self._metrics.counted(traffic, policies=policies)
-
-    def arrived(self, seconds: float) -> None:
-        """The oldest of the changes that were just applied had come so long ago."""
-        self._metrics.arrived(seconds)
 
     def _count_repairs(self, outcome: Outcome) -> None:
         for seconds in outcome.lock_waits:

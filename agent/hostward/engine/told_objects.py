@@ -55,8 +55,9 @@ class ToldObjects:
         """The host endpoints of this node."""
         return tuple(self._own.values())
 
-    def absorbed(self, batch: Batch, intake: Intake, changes: Mapping[ResourceKey, Resource | None]) -> None:
-        """A batch was taken in, with these changes of what is in force."""
+    def absorbed(self, batch: Batch, intake: Intake, changes: Mapping[ResourceKey, Resource | None]) -> bool:
+        """A batch was taken in, with these changes of what is in force; whether this node's host endpoints are others now."""
+        before = dict(self._own)
         for changed, value in changes.items():
             if isinstance(value, HostEndpoint) and value.node == self._node:
                 self._own[changed] = value
@@ -69,6 +70,7 @@ class ToldObjects:
         if batch.revision is not None:
             self._metrics.updated(Counter(key.kind for path in batch.objects if (key := keys.parse(path)) is not None))
             self._report(intake)
+        return self._own != before
 
     def look(self, resolved: Resolved, links: Collection[str], scope: Scope, now: float) -> None:
         """Compares what is in force with the interfaces that there are."""
