@@ -259,3 +259,25 @@ def test_a_match_that_only_some_policies_need_stops_nothing(monkeypatch: pytest.
 def test_no_lock_file_is_made_by_looking(tmp_path: Path) -> None:
     assert needs.lock_file(tmp_path / "xtables.lock").level == "ok"
     assert os.listdir(tmp_path) == []
+
+
+def test_connections_that_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel answers as it does without nf_conntrack_netlink: nobody knows this message."""
+    assert needs.connections().level == "ok"
+    monkeypatch.setattr(needs, "_COUNT_FLOWS", 1 << 8 | 99)
+    found = needs.connections()
+    assert (found.level, "nf_conntrack_netlink" in found.do) == ("warn", True)
+
+
+def test_the_tool_of_the_other_variant_does_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    programs = {variant: shutil.which(f"iptables-{variant}-restore") for variant in ("nft", "legacy")}
+    plain = tmp_path / "iptables-restore"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for variant, level in (("nft", "warn"), ("legacy", "ok")):
+        plain.unlink(missing_ok=True)
+        plain.symlink_to(Path(programs[variant] or "").resolve())
+        assert needs.tool(4).level == level, variant
+    plain.unlink()
+    plain.write_text("#!/bin/sh\nexit 3\n", encoding="utf-8")
+    plain.chmod(0o755)
+    assert needs.tool(4).level == "warn"

@@ -44,7 +44,7 @@ def look(families: tuple[Family, ...]) -> Seen:
         with TableSocket(family) as tables:
             for name in _loaded(family):
                 _, blob = tables.read(TableId(family, name))
-                found = (chain for chain in chain_names(bytes(blob)) if not is_own_chain(chain))
+                found = (chain for chain in chain_names(blob) if not is_own_chain(chain))
                 legacy.setdefault(name, set()).update(found)
     nftables, rules = _nftables()
     interfaces = frozenset(name for _, name in socket.if_nameindex())
@@ -103,13 +103,13 @@ def marks(families: tuple[Family, ...]) -> Iterator[MarkUse]:
                 for chain, rules in spans:
                     mask = 0
                     for begin, end in rules:
-                        mask |= _mask(bytes(blob[begin:end]))
+                        mask |= _mask(blob[begin:end])
                     if mask:
                         yield MarkUse(mask, f"chain {chain} of {TableId(family, name)}")
         yield from _routing(family)
 
 
-def _mask(entry: bytes) -> int:
+def _mask(entry: bytearray) -> int:
     """The bits that one rule of others sets or looks at. In both structures the mark comes first, then the mask."""
     found = 0
     if OUR_COMMENT in entry:

@@ -139,7 +139,7 @@ def find_chain(layout: Layout, blob: bytes, name: str) -> list[Span] | None:
     raise LayoutError(f"chain {name} has no end")
 
 
-def chain_names(blob: bytes) -> list[str]:
+def chain_names(blob: bytes | bytearray) -> list[str]:
     """The names of all user chains, found by their headers: nothing else is parsed, so it takes no longer than a search."""
     found = []
     at = blob.find(_HEADER_TARGET)
