@@ -180,7 +180,10 @@ def change(site: Site, agent: Agent, number: int) -> float:
 
 
 def test_f2_a_stderr_that_nobody_reads(site: Site, figures: Figures) -> None:
-    """Changes get into the kernel as ever, /metrics and probes answer, lines come out once somebody reads, the agent ends."""
+    """Changes get into the kernel as ever, /metrics and probes answer, lines come out once somebody reads.
+
+    When more is told than is kept, lines are dropped and counted. The agent ends when it is told to.
+    """
     with ExitStack() as stack:
         site.guard()
         agent = stack.enter_context(Piped(site, stack))
@@ -192,8 +195,13 @@ def test_f2_a_stderr_that_nobody_reads(site: Site, figures: Figures) -> None:
         told = agent.read(b"resource changed", 40)
         assert len(told) > 3 * 4096, "it wasn't blocked"
         assert all(json.loads(line)["event"] for line in told.splitlines())
-        for number in range(20):
-            change(site, agent, number)
+        broken = json.dumps(d.policy("broken", 60, [{"action": "Perhaps"}] * 30))  # twenty lines each
+        for number in range(6):
+            site.etcd.transaction({d.policy_key(f"broken-{number}-{one}"): broken for one in range(100)})
+        dropped = "hostward_logs_dropped_total"
+        agent.wait("more is logged than is kept", lambda: agent.metric(dropped) > 0)
+        slowest = max(slowest, change(site, agent, 1))
+        assert site.reached() == GUARDED
         assert agent.stop() == 0
     figures.tell("F2", "slowest change while stderr is blocked", slowest, "s")
 
@@ -209,7 +217,7 @@ def test_f2_a_stderr_whose_reader_has_gone(site: Site) -> None:
         agent.wait_applied(site.etcd.revision())
         change(site, agent, 1)
         assert site.reached() == GUARDED
-        site.until("lost lines are counted", lambda: agent.metric("hostward_log_errors_total") > 0)
+        agent.wait("lost lines are counted", lambda: agent.metric("hostward_log_errors_total") > 0)
         assert agent.stop() == 0
 
 
