@@ -9,7 +9,7 @@ AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E env PATH="$(PATH)")
 TYPED := demo tests/lab
 FIGURES := HOSTWARD_FIGURES=build/figures.jsonl
 CATALOGUE := tests/reliability tests/unit/test_units.py
-SCRIPTS := $(wildcard scripts/*.sh vagrant/*.sh) .ci/run
+SCRIPTS := $(wildcard scripts/*.sh vagrant/*.sh tests/lab/*.sh) .ci/run
 
 .PHONY: help setup demo test conformance kube test-kube soak lint bench install uninstall lock clean
 

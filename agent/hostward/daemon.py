@@ -43,6 +43,7 @@ from hostward.engine.mailbox import Mailbox
 from hostward.engine.memory import Memory
 from hostward.engine.proof import Proof
 from hostward.engine.restarts import Restart
+from hostward.engine.stand_in import StandIn
 from hostward.engine.telling import Teller
 from hostward.model.setting_sources import Resolved, resolve
 from hostward.model.settings import Settings
@@ -252,7 +253,7 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     loop = Loop(
         kernel, mailbox, intake, teller,
         settings_of=told, peers=feed.peers, flows=flows, ready=Proof(tested, threads).start(),
-        settled=partial(_settled, restart), keep=keeper.offer, cut=cutter.applied,
+        settled=partial(_settled, restart), keep=keeper.offer, cut=cutter.applied, stand_in=StandIn(kernel, state),
     )  # fmt: skip # what it goes by, then whom it asks
     threads.end_on_signals()
     log.info("agent starts", version=hostward.__version__, node=settings.node_name, datastore=sources.datastore)

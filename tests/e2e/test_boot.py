@@ -17,6 +17,7 @@ import pytest
 
 from hostward.dataplane.saved_rules import FILE
 from tests.e2e import documents as d
+from tests.lab import saved
 from tests.lab.agent import Agent
 from tests.lab.etcd import Etcd
 from tests.lab.probes import ClassReport, Stream, StreamClass
@@ -185,3 +186,26 @@ def test_rules_of_a_version_that_names_chains_otherwise_are_taken_over_without_a
         assert story.lost_since_first(port) == [0, 0], port
     left = story.hosts["host2"].run("iptables-legacy-save") + story.hosts["host2"].run("ip6tables-legacy-save")
     assert "hw-chain-" not in left
+
+
+def test_an_agent_alone_puts_the_last_rules_back_while_etcd_is_away(story: Story) -> None:
+    """Where nobody ran `hostward boot`: in a pod, or when somebody has flushed everything since."""
+    story.live_before()
+    host, client = story.host_and_client()
+    story.connect(host, client)
+    agent = story.agent(host)
+    agent.start()
+    for _ in range(2):
+        agent.wait("the last rules stand in", lambda: all("hw-fh-eth0" in host.run(tool) for tool in saved.TOOLS))
+        classes = [StreamClass(f"{port} v{v}", HERE[v == 6], port) for port in PORTS for v in (4, 6)]
+        with Stream(client, classes, {host: PORTS}, rate=100) as stream:
+            stream.start(0.5)
+            story.reports = stream.finish(wait=True)
+        assert story.arrived(DENIED) == [0, 0]
+        assert min(*story.arrived(ALLOWED), *story.arrived(IN_SET), *story.arrived(FAILSAFE)) > 0
+        for tool in ("iptables-legacy", "ip6tables-legacy"):
+            host.run(tool, "-F")
+            host.run(tool, "-X")
+    assert agent.log_lines("the last rules stand in until the datastore has been read")
+    etcd = story.etcd(host)
+    agent.wait_applied(etcd.revision())

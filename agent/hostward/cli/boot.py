@@ -115,7 +115,7 @@ def _guard(kernel: Kernel, family: Family, saved: SavedRules | None, settings: S
 
     wanted = saved.families.get(family) if saved is not None else None
     try:
-        if boot.is_guarded(kernel, family):
+        if boot.is_guarded(family):
             click.echo(f"IPv{family}: Hostward's rules are there already; nothing was done")
             return True
         if saved is not None and wanted is not None:

@@ -1,27 +1,41 @@
-"""Puts saved rules into a kernel that has none of ours: once, before the network is up, by `hostward boot`.
+"""Puts saved rules into a kernel that has none of ours: by `hostward boot`, or by an agent that knows no others yet.
 
 It takes each IP version by itself: its sets, then its tables, each at once; the filter table comes last, so that where it leads
-to our chains everything is there. Nobody else's rules are touched. The command's own thread, under the xtables lock.
+to our chains everything is there. Nobody else's rules are touched. The command's own or the engine thread, under the xtables
+lock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hostward.dataplane.kernel import ActualTable, CreateSet, DestroySet, Kernel, TableEdit
+from hostward.dataplane.kernel import ActualTable, CreateSet, DestroySet, Kernel, KernelError, TableEdit
 from hostward.dataplane.saved_rules import SavedFamily
 from hostward.dataplane.state import is_own
 from hostward.dataplane.xtables import restore
+from hostward.dataplane.xtables.blob import HeadsInBlob, contents, find_kernel_chain
+from hostward.dataplane.xtables.layout import LAYOUTS, LayoutError, is_ours
+from hostward.dataplane.xtables.sockopt import SetSocket, TableSocket
+from hostward.render.roots import HOOKED
 from hostward.render.ruleset import TABLES, Family, Hook, TableId
 
 
-def is_guarded(kernel: Kernel, family: Family) -> bool:
-    """Whether packets of an IP version meet rules of ours already. Raises KernelError."""
-    return _is_hooked(kernel.read_table(TableId(family, "filter")))
-
-
-def _is_hooked(table: ActualTable) -> bool:
-    return any(is_own(rule) for chain in table.builtins.values() for rule in chain)
+def is_guarded(family: Family) -> bool:
+    """Whether packets of an IP version meet rules of ours already; looks at the kernel's chains alone. Raises KernelError."""
+    where, layout = TableId(family, "filter"), LAYOUTS[family]
+    with TableSocket(family) as tables, SetSocket() as sets:
+        info, memory = tables.read(where)
+        blob = bytes(memory)
+        heads = HeadsInBlob(layout, blob)
+        try:
+            found = [
+                rule
+                for hook in HOOKED[where.name]
+                for rule in contents(layout, blob, find_kernel_chain(layout, info, blob, hook) or [], heads, sets.name)
+            ]
+        except LayoutError as error:
+            raise KernelError(f"table {where}: {error}") from error
+    return any(map(is_ours, found))
 
 
 def put(kernel: Kernel, family: Family, saved: SavedFamily) -> None:

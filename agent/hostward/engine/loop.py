@@ -19,6 +19,7 @@ from hostward.engine.inspector import Inspector
 from hostward.engine.intake import Intake
 from hostward.engine.mailbox import Batch, Mailbox
 from hostward.engine.schedule import TICK, Retry
+from hostward.engine.stand_in import StandIn
 from hostward.engine.telling import Teller
 from hostward.engine.work import Work
 from hostward.model.keys import ResourceKey
@@ -65,7 +66,7 @@ class Loop:
     datastore's own addresses and ports; `flows` forgets the connections of workloads that are gone. `ready` waits until the
     kernel may be touched, and says whether it may; `settled` is called once, after the first apply; `keep` is
     given each revision's ruleset once it is in the kernel; `cut` too, with the bit that marks connections which policy newly
-    denies, 0 for none, and the host's own addresses.
+    denies, 0 for none, and the host's own addresses. `stand_in` guards the host until then.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Loop:
         ready: Callable[[], bool] = lambda: True,
         settled: Callable[[], None] = lambda: None,
         keep: Callable[[int, Ruleset], None] = lambda *_: None,
+        stand_in: StandIn | None = None,
         cut: Callable[[Ruleset, int, frozenset[str]], None] = lambda *_: None,
     ) -> None:
         self._kernel = kernel
@@ -93,6 +95,7 @@ class Loop:
         self._ready = ready
         self._settled = settled
         self._keep = keep
+        self._stand_in = stand_in
         self._cut = cut
         self._settings = settings_at_start(settings_of, intake)
         self._applier = Applier(kernel)
@@ -123,6 +126,8 @@ class Loop:
             if self._starting and self._applier.desired is not None:
                 self._starting = False
                 self._settled()
+            elif self._starting and self._stand_in is not None and self._stand_in.is_due() and self._ready():
+                self._stand_in.hold()
             if self._may_check() and self._inspector.look(self._mailbox.has_something):
                 self._tell()
         self._inspector.close()
