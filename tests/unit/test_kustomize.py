@@ -143,10 +143,29 @@ def test_a_variant_of_ones_own(tmp_path: Path) -> None:
         assert document["metadata"]["labels"]["release"] == "kube-prometheus-stack"
     pod = pod_of(folder)
     assert {"HOSTWARD_PROMETHEUS_METRICS_HOST", "ETCD_KEY_FILE", "NODENAME"} <= set(environment(pod))
+    (monitor,) = (one for one in documents if one["kind"] == "PodMonitor")
+    speaks_tls_to_prometheus_alone(pod, monitor["spec"]["podMetricsEndpoints"])
     images = {container["image"] for container in (*pod["initContainers"], *pod["containers"])}
     assert images == {"registry.example.com/hostward:0.1.0"}
     if shutil.which("kustomize"):
         assert canonical(kustomize(folder)) == canonical(documents)
+
+
+def speaks_tls_to_prometheus_alone(pod: Document, endpoints: list[Document]) -> None:
+    env = environment(pod)
+    settings = resolve({name: value for name, value in env.items() if isinstance(value, str)}, {}, None, None, "worker")
+    taken = settings.settings
+    assert (settings.errors, taken.prometheus_metrics_client_auth) == ((), "RequireAndVerifyClientCert")
+    (mount,) = (one for one in pod["containers"][0]["volumeMounts"] if one["mountPath"].endswith("/metrics"))
+    (volume,) = (one for one in pod["volumes"] if one["name"] == mount["name"])
+    assert volume["secret"] == {"secretName": "hostward-metrics-tls", "defaultMode": 0o440}
+    files = taken.prometheus_metrics_ca_file, taken.prometheus_metrics_cert_file, taken.prometheus_metrics_key_file
+    assert files == tuple(f"{mount['mountPath']}/{name}" for name in ("ca.crt", "tls.crt", "tls.key"))
+    (endpoint,) = endpoints
+    plain = next(one for one in render(DEPLOY / "monitoring") if one["kind"] == "PodMonitor")["spec"]["podMetricsEndpoints"][0]
+    assert {name: value for name, value in endpoint.items() if name not in ("scheme", "tlsConfig")} == plain
+    assert endpoint["scheme"] == "https"
+    assert {"ca", "cert", "keySecret", "serverName"} == set(endpoint["tlsConfig"])
 
 
 def own_variant(folder: Path) -> Path:
