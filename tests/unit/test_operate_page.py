@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "agent/hostward"
-LEVELS = {"info", "warning", "error", "exception"}
+LEVELS = {"info": "info", "warning": "warning", "error": "error", "exception": "error"}
 NOT_THE_AGENT = ("controller/", "kube/")
 
 
@@ -25,9 +25,9 @@ def texts(node: ast.expr) -> Iterator[str]:
             yield from texts(other)
 
 
-def logged() -> dict[str, str]:
-    """Regular expressions of events, and where they are."""
-    found = {}
+def logged() -> dict[str, tuple[str, str]]:
+    """Regular expressions of events, with where they are and how severe."""
+    found: dict[str, tuple[str, str]] = {}
     for file in sorted(SOURCE.rglob("*.py")):
         place = str(file.relative_to(SOURCE))
         if place.startswith(NOT_THE_AGENT):
@@ -36,23 +36,24 @@ def logged() -> dict[str, str]:
             match node:
                 case ast.Call(func=ast.Attribute(value=logger, attr=level), args=[event, *_]) if level in LEVELS:
                     if "log" in ast.unparse(logger).lower():
-                        found |= dict.fromkeys(texts(event), f"{place}:{node.lineno}")
-                case ast.Call(func=ast.Name(id="tell"), args=[event, *_]):
-                    found |= dict.fromkeys(texts(event), f"{place}:{node.lineno}")
+                        found |= dict.fromkeys(texts(event), (f"{place}:{node.lineno}", LEVELS[level]))
+                case ast.Call(func=ast.Name(id="tell"), args=[event, *_]):  # info or warning
+                    found |= dict.fromkeys(texts(event), (f"{place}:{node.lineno}", "warning"))
     return found
 
 
-def documented() -> set[str]:
-    rows = re.findall(
-        r"^\| (`.+?) \| (?:info|warning|error)", (ROOT / "docs/operate.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    return {event for row in rows for event in re.findall(r"`([^`]+)`", row)}
+def documented() -> dict[str, str]:
+    """Events and their levels."""
+    rows = re.findall(r"^\| (`.+?) \| ([a-z, ]+) \| ", (ROOT / "docs/operate.md").read_text(encoding="utf-8"), re.MULTILINE)
+    return {event: levels for row, levels in rows for event in re.findall(r"`([^`]+)`", row)}
 
 
 def test_the_page_has_every_event_and_no_other() -> None:
     events, page = logged(), documented()
     assert len(events) > 40
-    missing = {place: event for event, place in events.items() if not any(re.fullmatch(event, text) for text in page)}
-    assert not missing, "add these to docs/operate.md, with what they mean"
+    found = {event: [levels for text, levels in page.items() if re.fullmatch(event, text)] for event in events}
+    assert not {events[event]: event for event, rows in found.items() if not rows}, "add to docs/operate.md what these mean"
+    wrong = {events[event]: rows for event, rows in found.items() if events[event][1] not in " ".join(rows)}
+    assert not wrong, "they are of another level"
     stale = {text for text in page if not any(re.fullmatch(event, text) for event in events)}
     assert not stale, "nothing logs these"

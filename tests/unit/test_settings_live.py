@@ -25,6 +25,7 @@ OTHER: dict[str, Any] = {
     "iptables_filter_deny_action": "Reject",
     "default_endpoint_to_host_action": "Accept",
     "workload_source_spoofing": "Any",
+    "cut_open_connections": "Enabled",
     "mark_mask": 0x7E000000,
     "log_action_rate_limit": "7/second",
     "failsafe_inbound_host_ports": (),
