@@ -17,6 +17,7 @@ from tests.e2e import documents as d
 from tests.e2e.conftest import Site
 from tests.e2e.test_flows import PORT
 from tests.e2e.test_flows import Site as OneNode
+from tests.lab.probes import Listener
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
 REDIRECTED = 9000
@@ -154,6 +155,26 @@ def test_a_server_that_pushes_is_cut_though_it_might_open_a_connection_that_way(
             cut(site, 2)
             assert silent(four, 0.5)
             assert silent(six, 0.5)
+
+
+def test_of_what_is_forwarded_and_by_policy_before_dnat(site: Site) -> None:
+    site.worker.forward()
+    for number, client in enumerate((site.hosts["client0"], site.hosts["client1"])):
+        client.ip(*(f"route add default via {address}" for address in site.WORKER[number]))
+    guard(site)
+    site.agent.wait_applied(site.etcd.put(d.policy_key("web"), web(80, 8443)))
+    names = hold(site)
+    with Listener(site.hosts["client1"], tcp=(81, 8443)):
+        for version, address in ((4, site.CLIENT[1][0]), (6, site.CLIENT[1][1])):
+            names.append(f"8443 v{version}")
+            assert site.probers[0].hold(names[-1], address, 8443, 3.0) == "ok"
+        early = d.policy("early", 5, [d.to_ports("Deny", [80], "TCP")], preDNAT=True, applyOnForward=True)
+        site.agent.wait_applied(site.etcd.put(d.policy_key("early"), early))
+        cut(site, 2)
+        assert carries(site, names) == {81, REDIRECTED, 8443}
+        site.agent.wait_applied(site.etcd.put(d.policy_key("web"), web(80)))
+        cut(site, 4)
+        assert carries(site, names) == {81, REDIRECTED}
 
 
 def test_not_unless_it_is_asked_for(site: Site) -> None:
