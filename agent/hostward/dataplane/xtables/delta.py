@@ -7,11 +7,11 @@ operation's turn comes. Pure; any thread.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hostward.dataplane.xtables.encode import Encoded
 from hostward.dataplane.xtables.layout import is_ours, jump_of
-from hostward.render.ruleset import is_own_chain
+from hostward.render.ruleset import Chain, is_own_chain
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,14 @@ Contents = Sequence[bytes]
 
 @dataclass(frozen=True, slots=True)
 class EncodedEdit:
-    """A TableEdit with its rules encoded. `hooks`: the rules before and after everybody else's, by kernel chain."""
+    """A TableEdit with its rules encoded. `hooks`: the rules before and after everybody else's, by kernel chain.
+
+    `before`: what is known to stand in the chains. A rule that is the same but counts something else doesn't stay.
+    """
 
     chains: Mapping[str, tuple[Encoded, ...] | None]
     hooks: Mapping[str, tuple[tuple[Encoded, ...], tuple[Encoded, ...]]]
+    before: Mapping[str, Chain] = field(default_factory=dict)
 
     def deleted(self) -> set[str]:
         """The chains to delete."""
@@ -86,7 +90,7 @@ def operations(edit: EncodedEdit, present: Mapping[str, Contents], others: Mappi
     todo: list[Operation] = [Create(name) for name, rules in edit.chains.items() if rules is not None and name not in present]
     for name, rules in edit.chains.items():
         if rules is not None:
-            todo += _chain(name, present.get(name, ()), rules)
+            todo += _chain(name, present.get(name, ()), rules, edit.before.get(name, ()))
     for name, (first, last) in edit.hooks.items():
         todo += _hook(name, present[name], first, last)
     for name, contents in others.items():
@@ -106,14 +110,20 @@ def after(edit: EncodedEdit, present: Mapping[str, Contents]) -> dict[str, list[
     return wanted
 
 
-def _chain(name: str, present: Contents, wanted: Sequence[Encoded]) -> list[Operation]:
+def _chain(name: str, present: Contents, wanted: Sequence[Encoded], before: Chain) -> list[Operation]:
     """Keeps what is the same at both ends."""
+    known = len(before) == len(present)
+
+    def stays(at: int) -> bool:
+        new = wanted[at]
+        return present[at] == new.content and not (known and before[at].counter != new.rule.counter)
+
     most = min(len(present), len(wanted))
     head = 0
-    while head < most and present[head] == wanted[head].content:
+    while head < most and stays(head):
         head += 1
     tail = 0
-    while tail < most - head and present[-1 - tail] == wanted[-1 - tail].content:
+    while tail < most - head and stays(-1 - tail):
         tail += 1
     new = wanted[head : len(wanted) - tail]
     if not head and not tail:

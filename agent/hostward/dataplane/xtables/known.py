@@ -92,6 +92,10 @@ class Known:
                 self._written[name] = rules
                 self._uses.update(map(id, rules))
 
+    def standing(self, names: Iterable[str]) -> dict[str, Chain]:
+        """The rules that stand in chains, of those of which it is known."""
+        return {name: self._written[name] for name in names if name in self._written}
+
     def meaning(self, chain: str, position: int, content: bytes) -> str:
         """What the packet counter of a rule means, by where the rule stands if that is known, else by its content."""
         rules = self._written.get(chain, ())

@@ -209,7 +209,8 @@ class XTables:
                     raise KernelError(
                         f"table {edit.table}: a rule for {name} could not be told from others' rules: {rule.rule}"
                     )
-        return EncodedEdit({name: None if rules is None else known.encoded(rules) for name, rules in chains.items()}, hooks)
+        wanted = {name: None if rules is None else known.encoded(rules) for name, rules in chains.items()}
+        return EncodedEdit(wanted, hooks, known.standing(chains))
 
     def _verify(self, table: TableId, wanted: Contents) -> None:
         """Reads back: the commit may have been undone by a program that doesn't take the lock."""
