@@ -12,7 +12,7 @@ from tests.e2e import documents as d
 from tests.e2e.conftest import Site
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
-ALLOWED, DENIED, MANY, REST = 7001, 7002, 7003, 7004
+ALLOWED, DENIED, MANY, REST, UNTRACKED = 7001, 7002, 7003, 7004, 7005
 PAYLOAD = b"0123456789"
 SIZES = (20 + 8 + len(PAYLOAD), 40 + 8 + len(PAYLOAD))
 """Of a datagram with its headers, by IP version."""
@@ -108,6 +108,9 @@ def test_every_packet_is_counted_once_whatever_is_edited(counted: Counted) -> No
     counted.send(DENIED, 5, "gnp/deny", "deny")
     counted.send(ALLOWED, 5, "gnp/allow", "allow")
     site.agent.wait_applied(site.etcd.delete(d.policy_key("another")))
+    write(site, "untracked", 5, [d.to_ports("Allow", [UNTRACKED])], doNotTrack=True, applyOnForward=True)  # in raw
+    counted.send(UNTRACKED, 6, "gnp/untracked", "allow")
+    counted.send(MANY, 2, "gnp/many", "allow", 1)
     counted.check("after edits")
     assert site.agent.metric("hostward_dropped_packets_total", interface="*", direction="ingress", reason="policy") == sum(
         number for (_, action), number in counted.packets.items() if action == "deny"

@@ -15,11 +15,14 @@ from hostward.dataplane.kernel import KernelError, Parting
 from hostward.engine.applier import Applier
 from hostward.engine.counting import Counting
 from hostward.engine.telling import Teller
+from hostward.model.keys import ResourceKey
 from hostward.model.resolved import Resolved
+from hostward.model.resources import Policy, Profile
 from hostward.model.settings import BUILT_IN
+from hostward.render.names import policy_title
 from hostward.render.ruleset import DROP, Rule, Ruleset, Table, TableId
 from hostward.report.kept_counts import MOST, Kept, KeptCounts
-from hostward.report.traffic import Traffic
+from hostward.report.traffic import Title, Traffic
 
 FILTER = TableId(4, "filter")
 ALLOW = "policy ingress allow gnp/p"
@@ -71,9 +74,8 @@ class Counted(FakeKernel):
 class Told:
     """A teller that keeps what it is told."""
 
-    resolved = Resolved()
-
     def __init__(self) -> None:
+        self.resolved = Resolved()
         self.shown: dict[str, int] | None = None
         self.metrics = self
 
@@ -130,3 +132,13 @@ def test_nothing_is_shown_before_it_is_known_how_to_go_on(tmp_path: Path) -> Non
     kernel.broken = False
     assert second.look(1) == 6
     assert Life(kernel, tmp_path).look(1) == 6
+
+
+def test_policies_go_by_the_names_that_users_know(tmp_path: Path) -> None:
+    key = ResourceKey("NetworkPolicy", "shop", "default.web")
+    policy = Policy(key, "web", "default", 1.0, "all()", ingress=True, egress=False)
+    life = Life(Counted(), tmp_path)
+    life.told.resolved = Resolved(policies={key: policy}, profiles={"kns.shop": Profile("kns.shop")})
+    titles = life.counting._titles_of(life.told.resolved)
+    assert titles == {policy_title(key): Title("default", "np/shop/web"), "pro/kns.shop": Title("", "pro/kns.shop")}
+    assert life.counting._titles_of(life.told.resolved) is titles  # made anew only when something changed
