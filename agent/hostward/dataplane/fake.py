@@ -287,8 +287,7 @@ class FakeKernel:
 
 
 def _hooked(builtin: Stored, hook: Hook) -> Stored:
-    foreign = (rule for rule in builtin if isinstance(rule, Foreign) and not _opaque(rule).ours)
-    return (*hook.first, *foreign, *hook.last)
+    return (*hook.first, *(rule for rule in builtin if isinstance(rule, Foreign) and not _opaque(rule).ours), *hook.last)
 
 
 def _plain(chains: Mapping[str, Stored]) -> dict[str, tuple[Rule, ...]]:
@@ -297,6 +296,5 @@ def _plain(chains: Mapping[str, Stored]) -> dict[str, tuple[Rule, ...]]:
 
 def _opaque(rule: Rule | Foreign) -> Unknown:
     content, meaning = (rule.content, rule.rule) if isinstance(rule, Foreign) else (repr(rule).encode(), rule)
-    jumps = isinstance(meaning.target, Jump) and is_own_chain(meaning.target.chain)
-    leads_to = meaning.target.chain if isinstance(meaning.target, Jump) and jumps else ""
-    return Unknown(content, ours=jumps or meaning.comment.startswith("hw:"), leads_to=leads_to)
+    leads_to = meaning.target.chain if isinstance(meaning.target, Jump) and is_own_chain(meaning.target.chain) else ""
+    return Unknown(content, bool(leads_to) or meaning.comment.startswith("hw:"), leads_to)
