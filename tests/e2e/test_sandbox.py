@@ -177,12 +177,13 @@ def test_the_agent_works_in_it(site: Site, agent: SandboxedAgent) -> None:
 
     # Another start, which finds its rules, its memory and its lock.
     agent.wait("the supervisor hears that the engine gets on", lambda: "WATCHDOG=1" in agent.told())
-    before = site.everything()
+    before, told = site.everything(), len(agent.log_lines("applied"))
     agent.kill()
     (agent.state / "status.json").unlink()
     agent.start()
     agent.wait_applied(site.etcd.revision())
     assert site.everything() == before
+    agent.wait("it is in the log, too", lambda: len(agent.log_lines("applied")) > told)
     assert agent.log_lines("applied")[-1]["commits"] == 0
     assert agent.stop() == 0
     assert "STOPPING=1" in agent.told()

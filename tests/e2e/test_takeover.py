@@ -47,9 +47,11 @@ def test_a_new_agent_writes_no_rule(guarded: Site) -> None:
         end()
         assert guarded.everything() == before
         assert guarded.reached() == GUARDED
+        told = len(guarded.agent.log_lines("applied"))
         guarded.agent.start()
         guarded.agent.wait_applied(guarded.etcd.revision())
         assert guarded.everything() == before
+        guarded.until("it is in the log, too", lambda told=told: len(guarded.agent.log_lines("applied")) > told)
         assert guarded.agent.log_lines("applied")[-1]["commits"] == 0
         assert guarded.agent.log_lines("applied")[-1]["set_changes"] == 0
         assert guarded.reached() == GUARDED

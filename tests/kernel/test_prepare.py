@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hostward.dataplane.prepare import MODULES
 from tests.lab.agent import COMMAND, ROOT, clean_environment
 
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(os.geteuid() != 0, reason="needs root")]
@@ -115,6 +116,18 @@ def test_numbers_do_for_an_account_that_has_no_name(home: Path) -> None:
     assert owner(home / "state") == (12345, 12345)
     prepare(home, "12346:12347")
     assert owner(home / "state") == (12346, 12347)
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_kernel_modules_are_loaded_as_far_as_that_goes(home: Path, monkeypatch: pytest.MonkeyPatch, works: bool) -> None:
+    """A module may be built in, or not be needed: what isn't there is told and stops nothing."""
+    stand_in = home / "bin" / "modprobe"
+    stand_in.parent.mkdir()
+    stand_in.write_text(f'#!/bin/sh\necho "$@" >{home}/asked\n' + ("" if works else "echo no ip_tables >&2\nexit 1\n"))
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{stand_in.parent}:{os.environ['PATH']}")
+    assert ("no ip_tables" in prepare(home)) is not works
+    assert set((home / "asked").read_text().split()) == {"-a", "-q", *MODULES}
 
 
 @pytest.mark.parametrize("made", ["directory", "link", "fifo"])

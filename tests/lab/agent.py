@@ -25,6 +25,9 @@ from tests.lab.netns import Namespace
 
 COMMAND = (str(Path(sys.executable).with_name("hostward")),)
 ROOT = Path(__file__).parents[2]
+AGENTS_UID = os.environ.get("AGENTS_UID", "")
+"""`AGENTS_UID=64646 make test` has the tests of whole agents run them without root."""
+CAPABILITIES = "-all,+net_admin,+net_raw"
 TICKS = os.sysconf("SC_CLK_TCK")
 WITHIN = 60.0  # seconds that a busy machine may need for what an idle one does in one
 OURS = ("HOSTWARD_", "FELIX_", "ETCD_", "NODENAME")
@@ -98,7 +101,17 @@ class Agent:
         assert self.process is None, "the agent is already running"
         with self.log_file.open("a", encoding="utf-8") as log:
             options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
-            self.process = self.namespace.popen(*COMMAND, "agent", env=self.environment, **options)
+            self.process = self.namespace.popen(*self._become(), *COMMAND, "agent", env=self.environment, **options)
+
+    def _become(self) -> list[str]:
+        """With AGENTS_UID set, what makes the agent that user, with the two capabilities that its unit gives it."""
+        if not AGENTS_UID:
+            return []
+        self.home.chmod(0o755)
+        prepared = self.command("prepare", "--user", AGENTS_UID, "--lock-file", str(self.lock_file))
+        assert prepared.returncode == 0, prepared.stderr
+        user = ["--reuid", AGENTS_UID, "--regid", AGENTS_UID, "--clear-groups", "--no-new-privs"]
+        return ["setpriv", *user, *(f"--{kind}={CAPABILITIES}" for kind in ("bounding-set", "inh-caps", "ambient-caps"))]
 
     @property
     def pid(self) -> int:
