@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,9 @@ from hostward.dataplane import boot
 from hostward.dataplane.linux import LinuxKernel
 from hostward.dataplane.saved_rules import FILE, of_ruleset, pieces
 from hostward.engine.applier import Applier
+from hostward.engine.memory import Memory
+from hostward.model import keys
+from hostward.model.keys import ResourceKey
 from hostward.model.resolved import Resolved
 from hostward.model.settings import BUILT_IN
 from hostward.render.minimum import minimum
@@ -154,11 +158,14 @@ def test_nothing_is_done_where_our_rules_are(machine: Machine) -> None:
 
 def test_nothing_is_done_beside_a_running_agent(machine: Machine) -> None:
     machine.keep(guarding()[0])
+    memory = machine.state / "memory.db"
+    memory.write_bytes(b"not to be touched")
     lock = AgentLock(str(machine.state))
     try:
         assert "an agent is running already" in machine.boot(expect=1)
     finally:
         lock.release()
+    assert memory.read_bytes() == b"not to be touched"
     assert machine.filter() == {"sets": []}
 
 
@@ -209,6 +216,19 @@ def test_without_saved_rules_the_named_interfaces_are_closed(machine: Machine) -
 def test_without_saved_rules_and_interfaces_nothing_is_guarded_and_that_is_said(machine: Machine) -> None:
     assert machine.boot().count("nothing is guarded until the agent runs") == 2
     assert machine.filter() == {"sets": []}
+
+
+def test_failsafe_ports_are_those_that_the_agent_knew_last(machine: Machine) -> None:
+    spec = {"failsafeInboundHostPorts": [{"protocol": "tcp", "port": 2222}], "bootInterfaces": ["eth5"]}
+    memory = Memory(machine.state)
+    key = keys.path(ResourceKey("FelixConfiguration", "", "default"))
+    memory.remember({key: json.dumps({"metadata": {"name": "default"}, "spec": spec}).encode()})
+    memory.close()
+    machine.settings["HOSTWARD_BOOT_INTERFACES"] = "eth0"
+    machine.boot()
+    lines = machine.filter()["filter/v4"]
+    assert "-A hw-failsafe-in -p tcp -m multiport --dports 2222 -j ACCEPT" in lines
+    assert not [line for line in lines if "eth5" in line], "which interfaces is this host's own word"
 
 
 def test_a_damaged_file_is_none_and_is_told(machine: Machine) -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,15 +35,20 @@ def command(datastore: str) -> None:
 def _boot(datastore: str) -> bool:
     from hostward.dataplane.kernel import KernelError  # noqa: PLC0415 # heavy imports only when they are needed
     from hostward.dataplane.linux import LinuxKernel  # noqa: PLC0415 # the same
+    from hostward.model.setting_sources import resolve  # noqa: PLC0415 # the same
     from hostward.report.agent_lock import AgentLock, AgentRunsError  # noqa: PLC0415 # the same
 
-    settings, well = _settings()
+    file, well = _file()
+    local = resolve(os.environ, file, None, None, socket.gethostname())
+    for error in local.errors:
+        notice(f"Error: {error}")
     try:
-        lock = AgentLock(settings.state_dir)
+        lock = AgentLock(local.settings.state_dir)
     except (AgentRunsError, OSError) as error:
         notice(f"Error: {error}")
         return False
     try:
+        settings = _remembered(file, local.settings)
         saved, readable = _read(Path(settings.state_dir))
         kernel = LinuxKernel(Path(settings.iptables_lock_file_path), LOCK_SECONDS)
         families = [family for family in kernel.families() if family == 4 or settings.ipv6_support]
@@ -53,23 +59,11 @@ def _boot(datastore: str) -> bool:
         return False
     finally:
         lock.release()
-    return well and readable and all(done)
-
-
-def _settings() -> tuple[Settings, bool]:
-    """The settings as the agent knew them last, and whether they are right: those that are count all the same."""
-    from hostward.model.setting_sources import resolve  # noqa: PLC0415 # heavy imports only when they are needed
-
-    file, well = _file()
-    resolved = resolve(os.environ, file, None, None, socket.gethostname())
-    for error in resolved.errors:
-        notice(f"Error: {error}")
-    settings = resolved.settings
-    node, default = _remembered(Path(settings.state_dir), settings.node_name)
-    return resolve(os.environ, file, node, default, socket.gethostname()).settings, well and not resolved.errors
+    return well and not local.errors and readable and all(done)
 
 
 def _file() -> tuple[dict[str, Any], bool]:
+    """The settings file, and whether it is right: without it the last rules are put back all the same."""
     try:
         return tomllib.loads(FILE.read_text(encoding="utf-8")), True
     except FileNotFoundError:
@@ -79,18 +73,21 @@ def _file() -> tuple[dict[str, Any], bool]:
         return {}, False
 
 
-def _remembered(state: Path, node: str) -> tuple[Any, Any]:
-    """FelixConfiguration as the agent last understood it, of this node and of all: failsafe ports may be set there."""
+def _remembered(file: Mapping[str, Any], settings: Settings) -> Settings:
+    """The settings with FelixConfiguration as the agent last understood it: failsafe ports may be set there."""
     from hostward.engine.intake import Intake  # noqa: PLC0415 # heavy imports only when they are needed
     from hostward.engine.memory import FILE as MEMORY  # noqa: PLC0415 # the same
     from hostward.engine.memory import Memory  # noqa: PLC0415 # the same
+    from hostward.model.setting_sources import resolve  # noqa: PLC0415 # the same
 
+    state = Path(settings.state_dir)
     if not (state / MEMORY).exists():
-        return None, None
+        return settings
     memory = Memory(state)
     intake = Intake(memory)
     memory.close()
-    return intake.remembered_configuration(f"node.{node}"), intake.remembered_configuration("default")
+    node, default = (intake.remembered_configuration(name) for name in (f"node.{settings.node_name}", "default"))
+    return resolve(os.environ, file, node, default, socket.gethostname()).settings
 
 
 def _read(state: Path) -> tuple[SavedRules | None, bool]:
