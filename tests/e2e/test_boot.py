@@ -94,17 +94,17 @@ class Story(Network):
             booted = agent.command("boot")
             assert booted.returncode == expect, booted.stderr
             self.connect(host, client)
-            time.sleep(0.5)
+            time.sleep(0.3)
             self.booted = time.monotonic_ns()
             between(agent)
             agent.start()
             agent.wait("it waits for etcd", lambda: bool(agent.status()))
-            time.sleep(0.5)
+            time.sleep(0.3)
             self.began = time.monotonic_ns()
             etcd.start()
             agent.wait_applied(etcd.revision())
             self.applied = time.monotonic_ns()
-            time.sleep(0.5)
+            time.sleep(0.3)
             self.reports = stream.finish()
         assert agent.stop() == 0
         return booted.stdout + booted.stderr
@@ -149,14 +149,11 @@ def test_the_last_rules_hold_from_the_first_packet_on(story: Story) -> None:
         assert story.lost_since_first(port) == [0, 0], port
 
 
-@pytest.mark.parametrize("damage", ["none", "flipped"])
-def test_without_them_the_named_interfaces_are_closed(story: Story, damage: str) -> None:
-    if damage != "none":
-        story.live_before()
-        content = (story.state / FILE).read_bytes()
-        at = len(content) // 2
-        (story.state / FILE).write_bytes(content[:at] + b"\0" + content[at + 1 :])
-    story.boot(expect=damage != "none", HOSTWARD_BOOT_INTERFACES="eth0,eth7")
+def test_without_them_the_named_interfaces_are_closed(story: Story) -> None:
+    """The file is damaged; where there never was one it is the same."""
+    story.state.mkdir()
+    (story.state / FILE).write_bytes(b"hostward rules 1\nrevision 7\nfamily 4\ntable filter 9")
+    story.boot(expect=1, HOSTWARD_BOOT_INTERFACES="eth0,eth7")
     assert story.arrived(DENIED) == [0, 0]
     assert story.lost_since_first(FAILSAFE) == [0, 0]
     for port in (ALLOWED, IN_SET):
