@@ -174,7 +174,10 @@ def why_not() -> str:
         try:
             probe = Path(place, f"hostward-test-{os.getpid()}")
             probe.mkdir()
+            moved = subprocess.run(["sh", "-c", f"echo $$ >{probe}/cgroup.procs"], capture_output=True, timeout=20, check=False)
             probe.rmdir()
+            if moved.returncode:
+                return "needs cgroups that processes can be moved to"
         except OSError as error:
             return f"needs cgroups that can be written: {error.strerror}"
         finally:
