@@ -150,6 +150,7 @@ def test_what_others_do_makes_no_total_go_down(counted: Counted) -> None:
     site.until("it is repaired", lambda: site.agent.metric("hostward_repairs_total") > 0)
     counted.send(ALLOWED, 1, "gnp/allow", "allow")
     counted.check("flushed by somebody")
+    assert 0 < site.agent.metric("hostward_exposure_seconds_total") < 60  # at most since the last look
 
 
 def test_policies_are_shown_or_not(counted: Counted) -> None:

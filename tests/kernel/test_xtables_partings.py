@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from hostward.dataplane.kernel import CreateSet, KernelError, Parting, TableEdit
 from hostward.dataplane.linux import LinuxKernel
+from hostward.dataplane.xtables import tables
+from hostward.dataplane.xtables.commit import commit
 from hostward.dataplane.xtables.tables import XTables
 from hostward.render.ruleset import ACCEPT, Chain, IPSet, Protocol, Rule
 from tests.lab.xtables import FILTER, HOOK, Lab, entered_lab
@@ -17,8 +20,10 @@ from tests.lab.xtables import FILTER, HOOK, Lab, entered_lab
 pytestmark = pytest.mark.kernel
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
+@pytest.fixture(params=["libiptc", "iptables-restore"])
+def lab(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    if request.param == "iptables-restore":
+        monkeypatch.setattr(tables, "commit", functools.partial(commit, bulk_rules=0))
     with entered_lab(tmp_path) as lab:
         yield lab
 
@@ -36,8 +41,8 @@ def count(lab: Lab, chain: str, *packets: int) -> None:
         )
 
 
-def parted(tables: XTables) -> set[Parting]:
-    return set(tables.partings(FILTER))
+def parted(kernel: XTables) -> set[Parting]:
+    return set(kernel.partings(FILTER))
 
 
 def test_what_goes_leaves_its_counts_and_what_stays_keeps_them(lab: Lab) -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from scripts import monitoring
 
+from hostward.cli import kinds
 from hostward.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
@@ -145,6 +146,10 @@ def test_what_a_page_says_to_type_can_be_typed(alert: str) -> None:
         assert words[0] in TOOLS, command
         if words[0] == "hostward":
             parse(words[1:])
+        if words[:2] in (["hostward", "get"], ["hostward", "patch"]):
+            (kind, *_) = kinds.named(words[2], None) or ("",)
+            assert kind, command
+            assert words[1] == "get" or kind != "ClusterInformation", "the command line only reads it"
 
 
 def parse(words: list[str]) -> None:
