@@ -43,8 +43,8 @@ def families(shared: Site) -> dict[str, Metric]:
 
 
 def documented() -> dict[str, tuple[str, set[str]]]:
-    """Type and labels by name, as docs/metrics.md has them."""
-    text = (ROOT / "docs/metrics.md").read_text(encoding="utf-8")
+    """Type and labels by name, as docs/metrics.md has them of the agent."""
+    text = (ROOT / "docs/metrics.md").read_text(encoding="utf-8").replace("`hostward_controller_", "")
     return {name: (kind, set(re.findall(r"\w+", labels))) for name, kind, labels in ROW.findall(text)}
 
 

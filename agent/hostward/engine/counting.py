@@ -71,7 +71,8 @@ class Counting:
         for meaning in held.keys() | self._lost.keys():
             (packets, octets), lost = held.get(meaning, none), self._lost.get(meaning, none)
             totals[meaning] = Kept(packets + lost[0], octets + lost[1], *lost)
-        self._file.save(totals)
+        if any(kept.packets for kept in totals.values()):
+            self._file.save(totals)
 
     def _take(self, grown: Mapping[str, Growth]) -> None:
         for meaning, growth in grown.items():
