@@ -246,5 +246,5 @@ def test_the_stores_objects_are_counted_by_kind(agent: Agent) -> None:
         "felix_cluster_num_workload_endpoints 1.0",
         "felix_active_local_endpoints 2.0",
     ):
-        assert series in agent.text()
+        until(lambda series=series: series in agent.text())  # it is told only after it is in force
     assert agent.lets_in(80)  # by the global policy; the staged ones do nothing
