@@ -21,8 +21,10 @@ from hostward.model.resources import Policy, Profile
 from hostward.model.settings import BUILT_IN
 from hostward.render.names import policy_title
 from hostward.render.ruleset import DROP, Rule, Ruleset, Table, TableId
+from hostward.report.counters import Growth
 from hostward.report.kept_counts import MOST, Kept, KeptCounts
-from hostward.report.traffic import Title, Traffic
+from hostward.report.metrics import Metrics
+from hostward.report.traffic import Title, Traffic, title_of
 
 FILTER = TableId(4, "filter")
 ALLOW = "policy ingress allow gnp/p"
@@ -142,3 +144,10 @@ def test_policies_go_by_the_names_that_users_know(tmp_path: Path) -> None:
     titles = life.counting._titles_of(life.told.resolved)
     assert titles == {policy_title(key): Title("default", "np/shop/web"), "pro/kns.shop": Title("", "pro/kns.shop")}
     assert life.counting._titles_of(life.told.resolved) is titles  # made anew only when something changed
+
+
+def test_half_a_character_in_a_name_breaks_no_scrape() -> None:
+    traffic, metrics = Traffic(), Metrics(version="1", node="w1")
+    traffic.take({"policy ingress allow gnp/\ud800": Growth(1, 1, 0, 0)}, {"gnp/\ud800": title_of("\udfff", 'gnp/\ud800"\n')})
+    metrics.counted(traffic, policies=True)
+    assert b'policy="gnp/\\\\ud800\\"\\n"' in metrics.text()

@@ -13,7 +13,7 @@ from hostward.render.names import policy_title
 from hostward.report.counters import Growth, Tally
 from hostward.report.kept_counts import MOST, Kept, KeptCounts
 from hostward.report.status import shown_name
-from hostward.report.traffic import Title, Traffic
+from hostward.report.traffic import Title, Traffic, title_of
 
 
 class Counting:
@@ -96,9 +96,9 @@ class Counting:
         now = resolved.policies, resolved.profiles
         if self._titled[0] is not now[0] or self._titled[1] is not now[1]:
             self._titled = now
-            self._titles = {f"pro/{name}": Title("", f"pro/{name}") for name in resolved.profiles}
+            self._titles = {f"pro/{name}": title_of("", f"pro/{name}") for name in resolved.profiles}
             for key, policy in resolved.policies.items():
                 title = policy_title(key)
                 kind = title.partition("/")[0]
-                self._titles[title] = Title(policy.tier, f"{kind}/{shown_name(key, resolved.policies)}")
+                self._titles[title] = title_of(policy.tier, f"{kind}/{shown_name(key, resolved.policies)}")
         return self._titles

@@ -116,3 +116,8 @@ class Traffic:
 def _drop(interface: str, direction: str, reason: str) -> Drop:
     """An interface's name may be any bytes; a label must be text."""
     return Drop(interface.encode(errors="surrogateescape").decode(errors="backslashreplace"), direction, reason)
+
+
+def title_of(tier: str, policy: str) -> Title:
+    """Names are what a document says, half a character if it says that; labels must be text."""
+    return Title(*(text.encode(errors="backslashreplace").decode() for text in (tier, policy)))
