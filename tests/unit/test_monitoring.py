@@ -21,7 +21,7 @@ from hostward.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
 MONITORING, RUNBOOKS = ROOT / "deploy/monitoring", ROOT / "docs/runbooks"
-RULES, TESTS = MONITORING / "rules.yaml", MONITORING / "rules_test.yaml"
+RULES, TESTS = MONITORING / "rules.yaml", sorted(MONITORING.glob("rules_*test.yaml"))
 SECTIONS = ["## Who is exposed", "## What to look at", "## What to do"]
 SEVERITIES = {"critical", "warning", "info"}
 TOOLS = {
@@ -70,9 +70,9 @@ def test_what_is_generated_is_what_is_there() -> None:
 def test_each_alert_fires_when_it_should_and_not_when_it_should_not(promtool: str) -> None:
     checked = run(promtool, "check", "rules", RULES)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    tested = run(promtool, "test", "rules", TESTS)
+    tested = run(promtool, "test", "rules", *TESTS)
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    cases = [case["name"] for case in yaml.safe_load(TESTS.read_text(encoding="utf-8"))["tests"]]
+    cases = [case["name"] for file in TESTS for case in yaml.safe_load(file.read_text(encoding="utf-8"))["tests"]]
     for alert in ALERTS:
         assert f"{alert} fires" in cases
         assert f"{alert} stays quiet" in cases
@@ -86,8 +86,7 @@ def test_the_tests_of_alerts_notice_what_is_wrong(promtool: str, tmp_path: Path)
             rule |= {"expr": expression}
             rule.pop("for", None)
         (tmp_path / "rules.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-        shutil.copy(TESTS, tmp_path)
-        tested = run(promtool, "test", "rules", tmp_path / TESTS.name)
+        tested = run(promtool, "test", "rules", *(shutil.copy(file, tmp_path) for file in TESTS))
         assert tested.returncode != 0
         failures = (tested.stdout + tested.stderr).split("expr: ")[1:]
         for alert in ALERTS:
@@ -99,14 +98,16 @@ def test_each_alert_says_what_it_means(promtool: str, tmp_path: Path) -> None:
         assert rule["labels"]["severity"] in SEVERITIES
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
         assert rule["annotations"]["summary"].endswith(".")
-    firing = [case for case in yaml.safe_load(TESTS.read_text(encoding="utf-8"))["tests"] if case["name"].endswith(" fires")]
-    for case in firing:  # told to expect none, promtool prints those that come, with their texts filled in
-        (probe,) = case.pop("promql_expr_test")
-        case["alert_rule_test"] = [{"eval_time": probe["eval_time"], "alertname": case["name"].split()[0], "exp_alerts": []}]
     shutil.copy(RULES, tmp_path)
-    test = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": firing}
-    (tmp_path / "texts.yaml").write_text(yaml.safe_dump(test), encoding="utf-8")
-    printed = run(promtool, "test", "rules", tmp_path / "texts.yaml")
+    for file in TESTS:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        document["tests"] = [case for case in document["tests"] if case["name"].endswith(" fires")]
+        for case in document["tests"]:  # told to expect none, promtool prints those that come, with their texts filled in
+            (probe,) = case.pop("promql_expr_test")
+            alert = case["name"].split()[0]
+            case["alert_rule_test"] = [{"eval_time": probe["eval_time"], "alertname": alert, "exp_alerts": []}]
+        (tmp_path / file.name).write_text(yaml.safe_dump(document), encoding="utf-8")
+    printed = run(promtool, "test", "rules", *(tmp_path / file.name for file in TESTS))
     text = printed.stdout + printed.stderr
     assert "error expanding template" not in text
     assert "<no value>" not in text
