@@ -10,6 +10,7 @@ import pytest
 from hostward.datastore.feed import Changes, Snapshot
 from hostward.engine.exposure import Exposure
 from hostward.engine.mailbox import Mailbox
+from hostward.engine.schedule import COUNT_INTERVAL, MOST_FOR_COUNTS, Checks
 from hostward.model.resolved import Resolved
 from hostward.model.resources import HostEndpoint
 from hostward.model.sets import NamedPortSet, SelectorSet
@@ -89,3 +90,11 @@ def test_a_batch_knows_when_the_first_of_it_came(monkeypatch: pytest.MonkeyPatch
     batch = mailbox.take(0)
     assert batch is not None
     assert batch.since == 1004
+
+
+def test_counters_are_read_as_far_apart_as_keeps_that_cheap() -> None:
+    counts = Checks(COUNT_INTERVAL, MOST_FOR_COUNTS)
+    counts.done(100.0, 0.01)
+    assert counts.due == 100 + COUNT_INTERVAL
+    counts.done(100.0, 0.2)
+    assert counts.due == 100 + 0.2 / MOST_FOR_COUNTS == 120
