@@ -20,6 +20,7 @@ from tests.e2e import documents as d
 from tests.lab import saved
 from tests.lab.agent import Agent
 from tests.lab.etcd import Etcd
+from tests.lab.netns import run
 from tests.lab.probes import ClassReport, Stream, StreamClass
 from tests.lab.topology import Host, Network
 
@@ -183,6 +184,21 @@ def test_rules_of_a_version_that_names_chains_otherwise_are_taken_over_without_a
         assert story.lost_since_first(port) == [0, 0], port
     left = story.hosts["host2"].run("iptables-legacy-save") + story.hosts["host2"].run("ip6tables-legacy-save")
     assert "hw-chain-" not in left
+
+
+def test_they_hold_on_a_disk_that_cannot_be_written(story: Story) -> None:
+    story.live_before()
+    host, _ = story.host_and_client()
+    state = str(story.state)
+    run("mount", "--bind", state, state)
+    try:
+        run("mount", "-o", "remount,bind,ro", state)
+        booted = story.agent(host).command("boot")
+    finally:
+        run("umount", state)
+    assert (booted.returncode, booted.stdout.count("are in force")) == (1, 2), booted.stderr
+    assert "Read-only file system" in booted.stderr
+    assert all("hw-fh-eth0" in host.run(tool) for tool in saved.TOOLS)
 
 
 def test_an_agent_alone_puts_the_last_rules_back_while_etcd_is_away(story: Story) -> None:

@@ -42,11 +42,15 @@ def _boot(datastore: str) -> bool:
     local = resolve(os.environ, file, None, None, socket.gethostname())
     for error in local.errors:
         notice(f"Error: {error}")
+    lock: AgentLock | None = None
     try:
         lock = AgentLock(local.settings.state_dir)
-    except (AgentRunsError, OSError) as error:
+    except AgentRunsError as error:
         notice(f"Error: {error}")
         return False
+    except OSError as error:  # a disk that can't be written may hold the rules all the same; no agent starts on it
+        notice(f"Error: {error}")
+        well = False
     try:
         settings = _remembered(file, local.settings)
         saved, readable = _read(Path(settings.state_dir))
@@ -58,7 +62,8 @@ def _boot(datastore: str) -> bool:
         notice(f"Error: {error}")
         return False
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
     return well and not local.errors and readable and all(done)
 
 
