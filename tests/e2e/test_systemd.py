@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hostward.dataplane.saved_rules import FILE, read
+from hostward.engine.memory import FILE as MEMORY
 from tests.lab import saved
 from tests.lab.booted import Machine, why_not
 from tests.lab.netns import Namespace
@@ -100,11 +101,15 @@ def test_a_host_boots_and_boots_again_without_its_datastore(namespace: Namespace
         assert saved.everything(namespace) == before
         assert read((state / FILE).read_bytes()).families.keys() == {4, 6}
 
+    # Who is that user can leave links there, for whoever comes after it. This one's end is root's, and empty.
+    (state / MEMORY).unlink()
+    (state / MEMORY).symlink_to("/etc/.pwd.lock")
     again = Namespace("machine")
     try:
         with boot(again, state, "etcd") as machine:
             machine.wait_active(AGENT)  # with no etcd, but not before it has tried for a while
             assert "are in force" in machine.journal(BOOT)
+            assert machine.run("stat", "-c", "%s", "/etc/.pwd.lock").strip() == "0"
             assert guards(machine.shared / "v4")
             assert guards(machine.shared / "v6")
             done = machine.show(BOOT, "ExecMainExitTimestampMonotonic")["ExecMainExitTimestampMonotonic"]

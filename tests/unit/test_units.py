@@ -37,11 +37,17 @@ def test_what_they_run_exists(unit: Unit) -> None:
         assert verb in COMMANDS
 
 
-def test_the_agent_is_no_root_and_has_two_capabilities() -> None:
-    assert AGENT.one("Service", "User") == AGENT.one("Service", "Group") == USER
-    assert AGENT.words("Service", "CapabilityBoundingSet") == CAPABILITIES
-    assert AGENT.words("Service", "AmbientCapabilities") == CAPABILITIES
-    assert AGENT.one("Service", "NoNewPrivileges") == "yes"
+@UNITS
+def test_who_reads_the_state_is_no_root_and_has_two_capabilities(unit: Unit) -> None:
+    assert unit.one("Service", "User") == unit.one("Service", "Group") == USER
+    assert unit.words("Service", "CapabilityBoundingSet") == CAPABILITIES
+    assert unit.words("Service", "AmbientCapabilities") == CAPABILITIES
+    assert unit.one("Service", "NoNewPrivileges") == "yes"
+    assert "+" not in unit.one("Service", "ExecStart")
+    assert unit.one("Service", "ExecStartPre").partition("/")[0] in ("+", "-+"), "what root prepares, root prepares"
+
+
+def test_their_user_is_made() -> None:
     made = [line.split()[:2] for line in (FOLDER / "hostward.sysusers").read_text().splitlines() if not line.startswith("#")]
     assert made == [["u", USER]]
 
