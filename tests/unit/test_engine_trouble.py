@@ -71,6 +71,26 @@ def test_waiting_takes_no_processor(agent: Agent, kernel: FakeKernel) -> None:
     assert rounds_while(1) < 20
 
 
+def test_a_kernel_that_only_cannot_be_asked_is_not_counted_as_exposed(agent: Agent, kernel: FakeKernel) -> None:
+    def exposed() -> float:
+        return next(float(line.split()[1]) for line in agent.text().splitlines() if line.startswith("hostward_exposure_"))
+
+    agent.snapshot(CLOSED)
+    until(lambda: "hostward_drift_check_seconds_count 0" not in agent.text())
+    kernel.refuse = refused_edits  # after a refusal nothing is remembered: a look has nothing to compare with
+    kernel.unreadable.add(FILTER)
+    send(agent, "globalnetworkpolicies/web", policy())
+    until(lambda: "cannot read table filter/v4" in agent.health.readiness().text)
+    time.sleep(0.5)
+    assert exposed() == 0
+    kernel.unreadable.clear()
+    kernel.refuse = None
+    agent.settled()
+    assert exposed() == 0
+    kernel.builtins[FILTER]["INPUT"] = ()
+    until(lambda: exposed() > 0)
+
+
 def test_other_intervals_count_from_now() -> None:
     checks, sets = Checks(3600.0), Every(0.0)
     checks.done(100.0, 0.0)

@@ -73,6 +73,8 @@ class Applier:
         self._suspect: set[TableId] = set()
         self._sets: Mapping[str, ActualSet] | None = None
         self._left_sets: Mapping[str, ActualSet] = {}
+        self.saw_change = False
+        """Whether the last look found that others changed something, and not only that too little is known to tell."""
 
     def bring(self, desired: Ruleset, marks: Marks, focus: Focus | None = None) -> Outcome:
         """Makes the kernel hold `desired`. Lost races are tried again here; raises KernelError when that doesn't help.
@@ -237,6 +239,7 @@ class Applier:
 
         Between two pieces anything may be brought. After a True there is nothing more to look at: `repair` does.
         """
+        self.saw_change = False
         # Sets first and always: a repair of tables that relies on sets which have gone is refused, and the loss isn't counted.
         yield self._sets_drifted()
         for table in [TableId(family, name) for family in self._there for name in TABLES]:
@@ -248,12 +251,14 @@ class Applier:
         headers = self._kernel.read_sets(members=False)
         if {name: found.count for name, found in headers.items()} != {name: left.count for name, left in self._sets.items()}:
             self._sets = None
+            self.saw_change = True
             return True
         return False
 
     def _table_drifted(self, table: TableId) -> bool:
         if table not in self._suspect and self._kernel.changed(table):
             self._suspect.add(table)
+            self.saw_change = True
         return table in self._suspect
 
     def distrust_tables(self) -> None:

@@ -72,7 +72,8 @@ class Inspector:
         try:
             drifted = self._next_piece()
             if drifted:
-                self._teller.exposure.drifted()
+                if self._applier.saw_change:
+                    self._teller.exposure.drifted()
                 self._teller.repaired(self._applier.repair(), self._took + time.monotonic() - began)
         except KernelError as error:
             self._pieces = None
