@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from base64 import b64encode
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,13 @@ def test_a_renewed_file_is_read_again(tmp_path: Path) -> None:
 def test_what_is_no_certificate_has_no_end(broken: bytes) -> None:
     with pytest.raises(ValueError, match="no certificate"):
         end_of(broken)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x30\x00", b"\x30\x02\x30\x00", b"\x30\x05\x30"])
+def test_nor_has_one_that_is_damaged(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "cert.pem"
+    path.write_bytes(b"-----BEGIN CERTIFICATE-----\n" + b64encode(content) + b"\n-----END CERTIFICATE-----\n")
+    assert Certificates(lambda: {"etcd-client": str(path)})() == {}
 
 
 def test_no_byte_of_a_certificate_can_do_harm(tmp_path: Path) -> None:

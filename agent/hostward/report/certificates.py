@@ -58,7 +58,7 @@ def end_of(pem: bytes) -> float:
         (certificate,) = _values(b64decode(body))
     except binascii.Error as error:
         raise ValueError(f"no base64: {error}") from error
-    signed = next(_values(certificate.content))
+    signed, *_ = _values(certificate.content)
     # An optional version; serial number, signature algorithm, issuer; validity: from, to.
     fields = [value for value in _values(signed.content) if value.tag != _VERSION]
     if len(fields) < 4 or fields[3].tag != _SEQUENCE:
