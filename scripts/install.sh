@@ -9,6 +9,7 @@
 # With DESTDIR everything goes below that directory, and this machine is left alone: for those who build packages.
 set -eu
 cd "$(dirname "$0")/.."
+umask 022 # the agent isn't root, and must be able to read its program
 
 DESTDIR=${DESTDIR:-}
 PREFIX=${PREFIX:-/usr/local}

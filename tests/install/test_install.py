@@ -38,7 +38,8 @@ def block(number: int) -> list[str]:
 
 def test_docs_install_upgrade_and_remove_without_harm(machine: Machine) -> None:
     packages, install = block(0)
-    assert "installed in /opt/hostward" in machine.provision(f"cd /hostward && {packages} && {install}")
+    # As where nobody but root may read what root makes.
+    assert "installed in /opt/hostward" in machine.provision(f"umask 077 && cd /hostward && {packages} && {install}")
     assert machine.calls() == ["daemon-reload", "try-restart hostward-agent.service"]
     for unit in (ROOT / "systemd").glob("*.service"):
         assert (machine.root / "usr/lib/systemd/system" / unit.name).read_bytes() == unit.read_bytes()
