@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from hostward.dataplane import neighbours, sockets
+from hostward.dataplane.kernel import KernelError
 from hostward.model.neighbours import recognise
 from hostward.render.ruleset import Hook
 from tests.lab.netns import Namespace
@@ -52,6 +55,15 @@ def test_chains_of_both_versions_and_all_tables(lab):
     assert "iptables-legacy nat" in recognise(neighbours.look(BOTH))[1].finding
     lab.ns.run("iptables-legacy", "-X", "cali-INPUT")
     assert names() == ["kube-proxy", "ufw"]
+
+
+def test_what_cannot_be_listed_is_told_and_ends_nobody(lab, monkeypatch):
+    def refuse() -> list[tuple[int, str]]:
+        raise OSError(errno.ENOBUFS, "no room")
+
+    monkeypatch.setattr(socket, "if_nameindex", refuse)
+    with pytest.raises(KernelError, match="no room"):
+        names()
 
 
 def test_interfaces(lab):

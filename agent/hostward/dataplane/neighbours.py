@@ -47,7 +47,10 @@ def look(families: tuple[Family, ...]) -> Seen:
                 found = (chain for chain in chain_names(blob) if not is_own_chain(chain))
                 legacy.setdefault(name, set()).update(found)
     nftables, rules = _nftables()
-    interfaces = frozenset(name for _, name in socket.if_nameindex())
+    try:
+        interfaces = frozenset(name for _, name in socket.if_nameindex())
+    except OSError as error:
+        raise KernelError(f"interfaces can't be listed: {error}", retry=True) from error
     return Seen({name: frozenset(chains) for name, chains in legacy.items()}, nftables, rules, interfaces)
 
 
