@@ -66,8 +66,18 @@ def test_counters_that_somebody_set_to_zero_begin_again() -> None:
     found = tally.observe(FILTER, wanted, counts(a=(2,)), [])
     assert grown(found) == {"x": 2}
     assert found["x"].lost_packets == 50
-    tally.observe(FILTER, wanted, counts(a=(1, 1)), [])  # somebody's chain, not ours
-    assert grown(tally.observe(FILTER, wanted, counts(a=(3,)), [])) == {"x": 3}
+
+
+def test_rules_that_others_put_beside_ours_for_a_moment_count_nothing_twice() -> None:
+    tally, wanted = Tally(), table(a=rules("x"))
+    tally.observe(FILTER, wanted, counts(a=(50,)), [])
+    assert tally.observe(FILTER, wanted, counts(a=(7, 51)), []) == {}  # theirs, and ours
+    found = tally.observe(FILTER, wanted, counts(a=(53,)), [])
+    assert grown(found) == {"x": 3}
+    assert found["x"].lost_packets == 0
+    # As an edit that is half done leaves it: ours went when it had counted 54, and others came.
+    assert tally.observe(FILTER, wanted, counts(a=(0, 0)), [("hw-a", "x", 54, 540)]) == {}
+    assert grown(tally.observe(FILTER, wanted, counts(a=(2,)), [("hw-a", "x", 1, 10)])) == {"x": 1 + 1 + 2}
 
 
 @given(st.lists(st.tuples(st.lists(st.sampled_from("xy"), max_size=3), st.data())))

@@ -40,21 +40,28 @@ class Tally:
 
     def __init__(self) -> None:
         self._last: dict[TableId, dict[str, _Reading]] = {}
+        self._waiting: dict[TableId, dict[str, _Sums]] = {}
 
     def observe(self, where: TableId, table: Table, counted: Counts, partings: Iterable[Parting]) -> dict[str, Growth]:
         """What grew in a desired table, by meaning; 0 for what is there for the first time.
 
         `counted` is what `Kernel.counters` says, `partings` what it says of rules that were removed since the last look. A
-        chain that isn't the desired one (its length differs) counts as gone.
+        chain that isn't the desired one (its length differs) waits for the look at which it is: its rules go on counting.
         """
-        gone: dict[str, _Sums] = {}
+        gone, waiting = self._waiting.pop(where, {}), dict[str, _Sums]()
         for name, meaning, packets, octets in partings:
-            gone.setdefault(name, {})[meaning] = packets, octets
+            _add(gone.setdefault(name, {}), meaning, packets, octets)
         grown: dict[str, Growth] = {}
         before, present = self._last.get(where, {}), {}
         for name, chain in table.chains.items():
             counts = counted.get(name)
-            if counts is None or len(counts) != 2 * len(chain) or not _is_counted(chain):
+            if counts is None or not _is_counted(chain):
+                continue
+            if len(counts) != 2 * len(chain):
+                if name in before:
+                    present[name] = before.pop(name)
+                if name in gone:
+                    waiting[name] = gone.pop(name)
                 continue
             last, parted, now = before.pop(name, None), gone.pop(name, _NONE), _Reading(chain, counts)
             present[name] = now
@@ -62,7 +69,7 @@ class Tally:
                 _grow(grown, last, now, parted)
         for name in before.keys() | gone.keys():
             _grow(grown, before.get(name), None, gone.get(name, _NONE))
-        self._last[where] = present
+        self._last[where], self._waiting[where] = present, waiting
         return grown
 
     def held(self) -> dict[str, tuple[int, int]]:
@@ -70,9 +77,8 @@ class Tally:
         found: dict[str, tuple[int, int]] = {}
         for readings in self._last.values():
             for reading in readings.values():
-                for meaning, (packets, octets) in _sums(reading).items():
-                    so_far = found.get(meaning, (0, 0))
-                    found[meaning] = so_far[0] + packets, so_far[1] + octets
+                for meaning, amounts in _sums(reading).items():
+                    _add(found, meaning, *amounts)
         return found
 
 
@@ -104,6 +110,10 @@ def _sums(reading: _Reading | None) -> _Sums:
         counts = reading.counts
         for at, rule in enumerate(reading.chain):
             if rule.counter:
-                packets, octets = sums.get(rule.counter, (0, 0))
-                sums[rule.counter] = packets + counts[2 * at], octets + counts[2 * at + 1]
+                _add(sums, rule.counter, counts[2 * at], counts[2 * at + 1])
     return sums
+
+
+def _add(sums: _Sums, meaning: str, packets: int, octets: int) -> None:
+    so_far = sums.get(meaning, (0, 0))
+    sums[meaning] = so_far[0] + packets, so_far[1] + octets
