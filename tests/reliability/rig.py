@@ -14,6 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from typing import Any, Self
 
 from tests.e2e import documents as d
@@ -210,8 +211,6 @@ def _text64(text: str) -> str:
 
 def applied_at(agent: Agent) -> list[tuple[int, float]]:
     """Revision and time of each time that the agent said that it applied something, in order."""
-    from datetime import datetime  # noqa: PLC0415 # only here
-
     lines = agent.log_lines("applied")
     return [(line["revision"], datetime.fromisoformat(line["timestamp"]).timestamp()) for line in lines]
 
