@@ -183,7 +183,7 @@ CATALOGUE = (
         "enforces as ever",
         (
             "kernel/test_privileges.py::test_two_capabilities_are_enough",
-            "unit/test_units.py::test_the_agent_is_no_root_and_has_two_capabilities",
+            "unit/test_units.py::test_who_reads_the_state_is_no_root_and_has_two_capabilities",
             "e2e/test_sandbox.py::test_the_agent_works_in_it",
         ),
     ),
