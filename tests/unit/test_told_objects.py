@@ -57,7 +57,7 @@ def test_exposure_is_counted_from_the_last_look_that_found_all_in_order() -> Non
 
     exposure.ended()  # before the first look: nothing is known
     assert seconds() == 0
-    exposure.in_order()
+    exposure.in_order(clock.now)
     clock.now += 2
     exposure.failed()  # the look failed: nothing says that something was changed
     clock.now += 1
@@ -66,11 +66,19 @@ def test_exposure_is_counted_from_the_last_look_that_found_all_in_order() -> Non
     assert seconds() == 3
     clock.now += 4
     exposure.ended()
-    exposure.in_order()
+    exposure.in_order(clock.now)
     assert seconds() == 7
     clock.now += 5
-    exposure.in_order()
+    began = clock.now
+    clock.now += 2
+    exposure.in_order(began)
     assert seconds() == 7
+    clock.now += 1
+    exposure.ended()  # it may have been changed as soon as the look had seen it
+    assert seconds() == 7 + 3
+    exposure.in_order(began)  # a look that found something, and put it right at its end
+    exposure.ended()
+    assert seconds() == 7 + 3
 
 
 def test_a_batch_knows_when_the_first_of_it_came(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,9 +19,9 @@ class Exposure:
         self._in_order_at: float | None = None
         self._drifted = False
 
-    def in_order(self) -> None:
-        """A look found nothing, or what it found was put right."""
-        self._in_order_at, self._drifted = self._clock(), False
+    def in_order(self, began: float) -> None:
+        """A look that began then found nothing, or what it found was put right. What it saw first may be long ago by now."""
+        self._in_order_at, self._drifted = max(began, self._in_order_at or began), False
 
     def drifted(self) -> None:
         """Others changed something; it is being put back."""

@@ -31,6 +31,7 @@ class Inspector:
         self._counted: Iterator[None] | None = None
         self._count_cpu = 0.0  # of this count so far
         self._pieces: Iterator[bool] | None = None
+        self._began = 0.0  # this look did
         self._took = self._cpu = 0.0  # by the pieces of this look so far
 
     def follow(self, settings: Settings) -> None:
@@ -86,7 +87,7 @@ class Inspector:
             return False
         self._pieces = None
         self._checks.done(time.monotonic(), self._cpu)
-        self._teller.checked(self._took, self._checks.current)
+        self._teller.checked(self._began, self._took, self._checks.current)
         return True
 
     def _begin(self, now: float) -> None:
@@ -95,6 +96,7 @@ class Inspector:
         if self._whole_sets.is_due(now):
             self._applier.distrust_sets()
         self._pieces = self._applier.looks()
+        self._began = now
         self._took = self._cpu = 0.0
 
     def _next_piece(self) -> bool | None:

@@ -207,9 +207,9 @@ class Teller:
                 seconds=round(seconds, 4),
             )
 
-    def checked(self, seconds: float, interval: float) -> None:
+    def checked(self, began: float, seconds: float, interval: float) -> None:
         """A drift check was made, and what it found was put right."""
-        self.exposure.in_order()
+        self.exposure.in_order(began)
         self._metrics.drift_checked(seconds, interval)
         if self._unchecked:
             self._unchecked = ""
