@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from hostward.dataplane import flow_table
+from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.ways import Ways
 from hostward.model.flow import Flow
 from tests.lab.probes import Listener, Prober
@@ -91,3 +94,18 @@ def test_the_way_to_an_address(server: tuple[Host, Prober]) -> None:
     host.ip("route add 198.51.100.0/24 via 192.0.2.5", "route add 2001:db8:9::/64 via 2001:db8::5")
     with host.entered(), Ways() as ways:
         assert [ways.to(address) for address in ("198.51.100.1", "2001:db8:9::1")] == ["eth0", "eth0"]
+
+
+def test_a_kernel_that_cannot_be_asked_is_no_missing_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what nobody knows the way of is left open, until the next change."""
+    with Ways() as ways:
+        ways._netlink.close()
+        with pytest.raises(KernelError, match="can't be asked"):
+            ways.to(CLIENT[0])
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    with pytest.raises(KernelError, match="too many open files"):
+        Ways()

@@ -41,7 +41,7 @@ def forwarding(stored: Stored, settings: Settings) -> Iterator[Finding]:
             links = rtnl.read(netlink).links()
         open_now = flow_table.flows()
     except (OSError, KernelError) as error:
-        yield warn(CHECK, f"what hostForwardPolicy All would deny can't be worked out: {error}", "run this as root")
+        yield _unknown(error)
         return
     resolved = _resolved(stored, settings, links)
     now, then = _rendered(resolved, settings), _rendered(resolved, replace(settings, host_forward_policy="All"))
@@ -51,8 +51,12 @@ def forwarding(stored: Stored, settings: Settings) -> Iterator[Finding]:
         return
     local = frozenset(address for link in links.values() for address in link.addresses)
     before, after = of_ruleset(now), of_ruleset(then)
-    with Ways() as ways:
-        denied = [flow for flow in open_now if _newly_denied(first_packet(flow, local, ways.to), before, after)]
+    try:
+        with Ways() as ways:
+            denied = [flow for flow in open_now if _newly_denied(first_packet(flow, local, ways.to), before, after)]
+    except KernelError as error:
+        yield _unknown(error)
+        return
     where = f"hostForwardPolicy All would judge what is forwarded through {', '.join(judged)} by all policies"
     if not denied:
         yield ok(CHECK, f"{where}; none of the connections open now would be denied")
@@ -61,6 +65,10 @@ def forwarding(stored: Stored, settings: Settings) -> Iterator[Finding]:
         f"; and {len(denied) - MOST_TOLD} more" if len(denied) > MOST_TOLD else ""
     )
     yield warn(CHECK, f"{where}, and deny {len(denied)} of the connections that are open now: {told}", _DO)
+
+
+def _unknown(error: Exception) -> Finding:
+    return warn(CHECK, f"what hostForwardPolicy All would deny can't be worked out: {error}", "run this as root")
 
 
 def _resolved(stored: Stored, settings: Settings, links: Mapping[str, Link]) -> Resolved:
