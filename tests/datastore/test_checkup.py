@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from hostward.datastore import checkup
-from hostward.datastore.certificates import CertificateError, validities
 from hostward.datastore.connection import from_environment
 from hostward.datastore.store import StoreError
 from hostward.model.keys import ROOT
+from hostward.report.certificates import validity
 from tests.datastore.test_etcd_security import authority, issue
 from tests.lab.etcd import Etcd, Tls, free_ports
 
@@ -172,24 +172,18 @@ def test_a_certificate_that_has_expired(tls: Tls, tmp_path: Path) -> None:
     cert, key = expired(tmp_path, tls.ca)
     with web(cert=cert, key=key) as url:
         assert "has expired" in ask({"ETCD_ENDPOINTS": url, "ETCD_CA_CERT_FILE": str(tls.ca)}).trouble
-    ((_, ends),) = validities(cert.read_bytes())
+    _, ends = validity(cert.read_bytes())
     assert ends < datetime.now(UTC)
 
 
 def test_validity_as_openssl_says_it(tls: Tls) -> None:
     for path in (tls.ca, tls.server_cert):
-        ((begins, ends),) = validities(path.read_bytes())
+        begins, ends = validity(path.read_bytes())
         said = subprocess.run(
             ["openssl", "x509", "-in", str(path), "-noout", "-dates"], check=True, capture_output=True, text=True, timeout=60
         ).stdout
         assert f"notBefore={begins:%b} {begins.day:2d} {begins:%H:%M:%S %Y} GMT" in said
         assert f"notAfter={ends:%b} {ends.day:2d} {ends:%H:%M:%S %Y} GMT" in said
-
-
-@pytest.mark.parametrize("text", [b"", b"-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"])
-def test_no_certificate(text: bytes) -> None:
-    with pytest.raises(CertificateError):
-        validities(text)
 
 
 def test_what_may_be_read(secure: Etcd) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hostward.report.certificates import Certificates, end_of
+from hostward.report.certificates import CertificateError, Certificates, validity
 
 
 def made(path: Path, days: int) -> float:
@@ -27,12 +27,16 @@ def made(path: Path, days: int) -> float:
     return datetime.strptime(text, "%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC).timestamp()
 
 
+def ends(pem: bytes) -> float:
+    return validity(pem)[1].timestamp()
+
+
 @pytest.mark.parametrize("days", [10, 20_000])  # after 2049 the form of time is another
 def test_the_end_is_openssl_s(tmp_path: Path, days: int) -> None:
     path = tmp_path / "cert.pem"
     end = made(path, days)
-    assert end_of(path.read_bytes()) == end
-    assert end_of(b"Certificate:\n some text\n" + path.read_bytes() + path.read_bytes()) == end  # of a chain the first
+    assert ends(path.read_bytes()) == end
+    assert ends(b"Certificate:\n some text\n" + path.read_bytes() + path.read_bytes()) == end  # of a chain the first
 
 
 def test_a_renewed_file_is_read_again(tmp_path: Path) -> None:
@@ -53,10 +57,13 @@ def test_a_renewed_file_is_read_again(tmp_path: Path) -> None:
     assert certificates() == {}
 
 
-@pytest.mark.parametrize("broken", [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n", b"\xff" * 100])
+@pytest.mark.parametrize(
+    "broken",
+    [b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n", b"\xff" * 100, b"-----BEGIN CERTIFICATE-----A-----END CERTIFICATE-----"],
+)
 def test_what_is_no_certificate_has_no_end(broken: bytes) -> None:
-    with pytest.raises(ValueError, match="no certificate"):
-        end_of(broken)
+    with pytest.raises(CertificateError, match="no certificate"):
+        validity(broken)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x30\x00", b"\x30\x02\x30\x00", b"\x30\x05\x30"])
@@ -72,5 +79,5 @@ def test_no_byte_of_a_certificate_can_do_harm(tmp_path: Path) -> None:
     head, body, tail = path.read_bytes().partition(b"\n")
     for at in range(0, len(tail) - 30, 3):
         for other in (b"A", b"/", b"="):
-            with suppress(ValueError):
-                end_of(head + body + tail[:at] + other + tail[at + 1 :])
+            with suppress(CertificateError):
+                validity(head + body + tail[:at] + other + tail[at + 1 :])

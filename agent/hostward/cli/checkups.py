@@ -15,7 +15,6 @@ from hostward.cli.forwarding import forwarding
 from hostward.cli.stored import Stored, read_stored
 from hostward.dataplane import needs, neighbours, sockets
 from hostward.dataplane.kernel import KernelError
-from hostward.datastore.certificates import CertificateError, validities
 from hostward.datastore.checkup import ask_each, count_resources
 from hostward.datastore.connection import Connection, from_environment
 from hostward.datastore.directory.store import DirStore
@@ -27,6 +26,7 @@ from hostward.model.settings import Settings
 from hostward.render.ruleset import Family
 from hostward.report import host_findings as judge
 from hostward.report.agent_lock import is_agent_running
+from hostward.report.certificates import CertificateError, validity
 from hostward.report.status import Status, StatusError, read_status
 
 CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_{}"
@@ -140,7 +140,7 @@ def _certificates(connection: Connection) -> Iterator[Finding]:
             continue
         name = f"{pem.setting} {pem.file or ''}".strip()
         try:
-            begins, ends = validities(pem.read())[0]
+            begins, ends = validity(pem.read())
         except CertificateError as error:
             yield fail("certificate", f"{name}: {error}", "give a certificate in PEM form")
         else:

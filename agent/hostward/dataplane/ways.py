@@ -16,7 +16,7 @@ _HEADER: Final = struct.Struct("=BBBBBBBBI")  # struct rtmsg
 
 
 class Ways:
-    """Use it in a `with`, for as long as routes may be taken as they are. Raises KernelError where the kernel can't be asked."""
+    """Use it in a `with`, for as long as routes may be taken as they are. KernelError where the kernel can't be asked."""
 
     def __init__(self) -> None:
         try:

@@ -1,11 +1,11 @@
-"""When certificates end: `notAfter` of the first one in each of some PEM files, read again when a file has changed.
+"""When certificates are valid, read from their DER, as Python's ssl module says it only of a peer's. And when those in some
+files end: read again when a file has changed, by the metrics server's thread alone.
 
-Only the metrics server's thread uses it. A file that can't be read or holds no certificate has no end; who uses it says why.
+A file that can't be read or holds no certificate has no end; who uses it says why.
 """
 
 from __future__ import annotations
 
-import binascii
 import stat
 from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +36,7 @@ class Certificates:
             stamp = path, info.st_mtime_ns, info.st_size, info.st_ino
             if name not in self._read or self._read[name][0] != stamp:
                 regular = stat.S_ISREG(info.st_mode) and info.st_size <= MAX_FILE
-                self._read[name] = stamp, end_of(Path(path).read_bytes()) if regular else None
+                self._read[name] = stamp, validity(Path(path).read_bytes())[1].timestamp() if regular else None
         except (OSError, ValueError):
             self._read.pop(name, None)
             return None
@@ -48,23 +48,27 @@ class _Value(NamedTuple):
     content: bytes
 
 
-def end_of(pem: bytes) -> float:
-    """When the first certificate in a PEM text ends. Raises ValueError."""
+class CertificateError(ValueError):
+    """This is no certificate."""
+
+
+def validity(pem: bytes) -> tuple[datetime, datetime]:
+    """First and last moment of the first certificate in a PEM text. CertificateError."""
     _, begin, rest = pem.partition(_BEGIN)
     body, end, _ = rest.partition(_END)
     if not begin or not end:
-        raise ValueError("no certificate")
+        raise CertificateError("holds no certificate in PEM form")
     try:
         (certificate,) = _values(b64decode(body))
-    except binascii.Error as error:
-        raise ValueError(f"no base64: {error}") from error
-    signed, *_ = _values(certificate.content)
-    # An optional version; serial number, signature algorithm, issuer; validity: from, to.
-    fields = [value for value in _values(signed.content) if value.tag != _VERSION]
-    if len(fields) < 4 or fields[3].tag != _SEQUENCE:
-        raise ValueError("no validity")
-    _, last = _values(fields[3].content)
-    return _time(last)
+        signed, *_ = _values(certificate.content)
+        # An optional version; serial number, signature algorithm, issuer; validity: from, to.
+        fields = [value for value in _values(signed.content) if value.tag != _VERSION]
+        if len(fields) < 4 or fields[3].tag != _SEQUENCE:
+            raise CertificateError("is no certificate")
+        first, last = _values(fields[3].content)
+        return _time(first), _time(last)
+    except ValueError as error:
+        raise CertificateError("is no certificate") from error
 
 
 def _values(der: bytes) -> Iterator[_Value]:
@@ -84,10 +88,10 @@ def _values(der: bytes) -> Iterator[_Value]:
         at += length
 
 
-def _time(value: _Value) -> float:
+def _time(value: _Value) -> datetime:
     text = value.content.decode("ascii")
     if value.tag == _UTC_TIME:  # two digits of the year; from 50 on they are of the last century
         text = ("19" if text[:2] >= "50" else "20") + text
     elif value.tag != _GENERALIZED_TIME:
         raise ValueError("no time")
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
