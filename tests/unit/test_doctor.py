@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +14,8 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from hostward.cli.doctor import read_environment, table
+from hostward.cli.doctor import table
+from hostward.cli.environment import complete, read_environment
 from hostward.model.failsafe import FailsafePort
 from hostward.model.findings import fail, ok
 from hostward.model.neighbours import Seen, recognise
@@ -101,6 +106,8 @@ def test_readiness():
     assert judge.readiness_finding(200, "fine").level == "ok"
     found = judge.readiness_finding(503, "Kernel: refused\nEngine: ok\n")
     assert (found.level, "Kernel: refused" in found.finding) == ("fail", True)
+    table = "component  readiness  detail\nKernel  reporting non-ready  refused\nLinks  reporting ready  -\n"
+    assert judge.readiness_finding(503, table).finding == "not ready: Kernel reporting non-ready refused"
     assert judge.readiness_finding(None, "refused").level == "warn"
 
 
@@ -210,3 +217,43 @@ def test_the_agents_environment_file(tmp_path: Path):
     file.write_text('# no\nETCD_ENDPOINTS=https://a:1\nETCD_PASSWORD="x=y"\n;FELIX_X=1\n', encoding="utf-8")
     assert read_environment(str(file)) == {"ETCD_ENDPOINTS": "https://a:1", "ETCD_PASSWORD": "x=y"}
     assert read_environment(str(tmp_path / "none")) == {}
+
+
+def test_what_the_agents_file_adds(tmp_path: Path):
+    file = tmp_path / "agent.env"
+    file.write_text(
+        "ETCD_ENDPOINTS=https://a:1\nETCD_CERT_FILE=/a.pem\nNODENAME=w1\nHOSTWARD_STATE_DIR=/s\nPATH=/tmp\n", "utf-8"
+    )
+    nothing: dict[str, str] = {"HOSTWARD_DATASTORE": ""}
+    complete(nothing, str(file))
+    assert (nothing["ETCD_CERT_FILE"], nothing["NODENAME"]) == ("/a.pem", "w1")
+    assert "PATH" not in nothing
+    elsewhere = {"CALICO_ETCD_ENDPOINTS": "https://b:1", "NODENAME": "w2"}
+    complete(elsewhere, str(file))
+    assert elsewhere == {"CALICO_ETCD_ENDPOINTS": "https://b:1", "NODENAME": "w2", "HOSTWARD_STATE_DIR": "/s"}
+
+
+def test_which_commands_go_by_the_agents_file(tmp_path: Path):
+    """Those that an operator types; the agent has its environment from its unit."""
+    file = tmp_path / "agent.env"
+    file.write_text(f"HOSTWARD_DATASTORE=dir:{tmp_path}\nNODENAME=w1\n", encoding="utf-8")
+    (tmp_path / "tier.yaml").write_text(
+        "apiVersion: projectcalico.org/v3\nkind: Tier\nmetadata: {name: mine}\nspec: {order: 1}\n", encoding="utf-8"
+    )
+    program = (
+        "import os, sys; from functools import partial; from hostward.cli import agent, environment, main\n"
+        f"agent.complete = main.complete = partial(environment.complete, path={str(file)!r})\n"
+        "try: main.main(sys.argv[1:])\n"
+        "finally: print(os.environ.get('HOSTWARD_DATASTORE'))"
+    )
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    for words, shows in (
+        (["get", "tier"], f"mine   .*dir:{tmp_path}"),
+        (["agent", "--show-config"], rf"w1  \(NODENAME\).*dir:{tmp_path}"),
+        (["agent", "--no-such-option"], "None"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words], env=environ, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert re.search(shows, done.stdout, re.DOTALL), done
+        assert "can't be read" not in done.stderr

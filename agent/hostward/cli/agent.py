@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from hostward.cli.environment import complete
 from hostward.datastore.connection import open_agents_store
 from hostward.datastore.store import NotFoundError, StoreError
 from hostward.model.keys import ResourceKey
@@ -56,6 +58,10 @@ def command(datastore: str, show_config: bool) -> None:
             tested.abandon()
         sys.exit(cannot_load(error))
 
+    if show_config:
+        complete(os.environ)
+        if click.get_current_context().get_parameter_source("datastore") is ParameterSource.DEFAULT:
+            datastore = os.environ.get("HOSTWARD_DATASTORE") or datastore
     sources = daemon.Sources(os.environ, read_file(FILE), socket.gethostname(), datastore)
     sys.exit(show(sources) if tested is None else daemon.run(sources, tested))
 

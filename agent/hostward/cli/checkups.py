@@ -130,7 +130,8 @@ def _etcd(environ: Mapping[str, str]) -> Iterator[Finding]:
         try:
             yield ok("etcd rights", f"{count_resources(connection)} resources can be read")
         except StoreError as error:
-            yield fail("etcd rights", str(error), "grant this user read on all keys that begin with /calico/resources/")
+            do = "name a user or a certificate that may read all keys that begin with /calico/resources/v3/projectcalico.org/"
+            yield fail("etcd rights", str(error), do)
 
 
 def _certificates(connection: Connection) -> Iterator[Finding]:

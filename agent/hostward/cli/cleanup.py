@@ -49,8 +49,11 @@ def command(felix: bool, nat: bool, state_dir: str, lock_file: str) -> None:
     take_up()
     try:
         lock = AgentLock(state_dir)
-    except (AgentRunsError, OSError) as error:
+    except AgentRunsError as error:
         click.echo(f"Error: {error}. Stop the agent first.", err=True)
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"Error: {error.filename}: {error.strerror}; run this as root", err=True)
         sys.exit(1)
     try:
         kernel = LinuxKernel(Path(lock_file), 10.0)

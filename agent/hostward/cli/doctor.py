@@ -10,9 +10,8 @@ from collections.abc import Iterable
 import click
 import msgspec
 
+from hostward.cli.environment import ENV_FILE, complete
 from hostward.model.findings import Finding
-
-ENV_FILE = "/etc/hostward/agent.env"
 
 
 @click.command(name="doctor", help="Check this host: what the agent needs, who else filters packets, what would be cut off.")
@@ -27,7 +26,8 @@ def command(datastore: str | None, env_file: str, output: str | None) -> None:
     from hostward.dataplane.privileges import take_up  # noqa: PLC0415 # the same
 
     take_up()
-    environ = read_environment(env_file) | dict(os.environ)
+    environ = dict(os.environ)
+    complete(environ, env_file)
     found = list(checkups(environ, datastore or environ.get("HOSTWARD_DATASTORE") or "etcd"))
     if output == "json":
         click.echo(json.dumps([msgspec.to_builtins(finding) for finding in found], indent=2))
@@ -49,14 +49,3 @@ def table(found: Iterable[Finding]) -> list[str]:
 def _clean(text: str) -> str:
     """A text from the kernel or the datastore, without what could write to the operator's terminal."""
     return text if text.isprintable() else ascii(text)[1:-1]
-
-
-def read_environment(path: str) -> dict[str, str]:
-    """The variables of a systemd EnvironmentFile; none when it can't be read."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.strip() for line in file]
-    except (OSError, UnicodeDecodeError):
-        return {}
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith(("#", ";")))
-    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}

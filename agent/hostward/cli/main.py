@@ -15,6 +15,7 @@ from typing import Final
 
 import click
 
+from hostward.cli.environment import complete
 from hostward.cli.failures import FAILURE, USAGE, CommandError, notice
 from hostward.cli.options import VALUE_OPTIONS
 
@@ -42,6 +43,8 @@ COMMANDS: Final = {
 """The verbs: each lives in `hostward.cli.<verb>`, with `_` for `-`, as `command`."""
 
 _INTERRUPTED: Final = 130
+_SUPERVISED: Final = ("agent", "doctor", "kube-controller")
+"""Verbs that have their environment from whoever starts them, or look for the agent's by themselves."""
 
 
 class _Verbs(click.Group):
@@ -91,8 +94,11 @@ def _verb_first(args: Sequence[str]) -> list[str]:
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Hostward guards hosts with Calico-style policies from etcd or a directory."""
+    if ctx.invoked_subcommand not in _SUPERVISED:
+        complete(os.environ)
 
 
 def _hold_standard_files() -> None:

@@ -43,7 +43,7 @@ def command(state_dir: str, output: str | None) -> None:
     if trouble:
         click.echo(f"Error: {trouble}", err=True)
     if not running:
-        last = " What follows from its last status may no longer hold." if status else ""
+        last = " Its last status may no longer hold." if status else ""
         click.echo(f"No agent is running on this host (nobody holds {state_dir}/agent.lock).{last}", err=True)
     sys.exit(0 if running and status is not None else 1)
 

@@ -46,8 +46,12 @@ class Stored(NamedTuple):
         """Whether an agent would follow it, and whether it says anything about this host."""
         ready = (self._spec("ClusterInformation", "default") or {}).get("datastoreReady")
         if ready is not True and not always_ready:
-            what = "has no ClusterInformation" if ready is None else "says datastoreReady: false"
-            do = "write anything with `hostward apply`, which initialises an empty store"
+            if ready is None:
+                what = "has no ClusterInformation"
+                do = "new: apply the policies, which initialises it; has it been in use: restore it before anybody writes to it"
+            else:
+                what = "says datastoreReady: false"
+                do = "somebody holds it, for an upgrade or a migration; docs/runbooks/HostwardFrozen.md says how that ends"
             yield fail("datastore", f"{what}: the agent keeps the kernel as it is", do)
         hosts = [document.get("spec", {}) for key, document in self.documents.items() if key.kind == "HostEndpoint"]
         here = [spec for spec in hosts if spec.get("node") == node]

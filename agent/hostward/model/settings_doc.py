@@ -18,7 +18,8 @@ Every setting has one name, FelixConfiguration's. A value comes from the stronge
 5. the FelixConfiguration `default` in the datastore;
 6. built in.
 
-`hostward agent --show-config` prints each effective value with its source.
+`hostward agent --show-config` prints each effective value with its source. As the agent's unit does, it adds the variables of
+`/etc/hostward/agent.env` to its environment.
 
 An empty value counts as none. A bad or unknown value in the environment or the file is an error and the agent doesn't start
 with it; in the datastore it is reported and the next source is used. Names that only Felix knows are reported and ignored.

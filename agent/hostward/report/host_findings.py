@@ -99,7 +99,7 @@ def agent_findings(running: bool, status: Status | None, trouble: str, now: date
         yield fail("agent's datastore", "; ".join(status.frozen), "see docs/bad-input.md: a datastore in doubt")
     elif status.datastore.state != "in-sync":
         text = f"{status.datastore.state}: {status.datastore.detail}".rstrip(": ")
-        yield fail("agent's datastore", text, "see the datastore's lines below")
+        yield fail("agent's datastore", text, "see the lines of etcd above")
     if status.applied_revision != status.desired_revision:
         text = f"revision {status.desired_revision} is received, {status.applied_revision} is in the kernel"
         yield warn("agent's rules", text, "wait a second and look again; then see the agent's log and /readiness")
@@ -112,8 +112,11 @@ def readiness_finding(code: int | None, text: str) -> Finding:
     check = "agent's readiness"
     if code is None:
         return warn(check, f"can't be asked for: {text}", "see healthEnabled, healthHost and healthPort")
-    lines = "; ".join(line for line in text.splitlines() if line)
-    return ok(check, "ready") if code == 200 else fail(check, f"not ready: {lines}", "see the agent's log")
+    if code == 200:
+        return ok(check, "ready")
+    lines = text.splitlines()
+    told = [" ".join(line.split()) for line in lines if "non-ready" in line or "timed out" in line] or lines
+    return fail(check, f"not ready: {'; '.join(told)}", "see the agent's log")
 
 
 def clock_finding(skew: float | None, server: str) -> Finding:
