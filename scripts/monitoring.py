@@ -85,7 +85,7 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
                 ("{{instance}} {{interface}} {{direction}}", top("hostward_dropped_packets_total@",
                                                                  "instance, interface, direction")),)),
             Panel("Failsafe ports", "pps", "New connections that came by a failsafe port, whatever policy says.", (
-                ("{{direction}} {{port}}", top("hostward_failsafe_packets_total@", "direction, port")),)),
+                ("{{direction}} {{protocol}}", top("hostward_failsafe_packets_total@", "direction, protocol")),)),
         ),
     ),
     (

@@ -136,9 +136,9 @@ def test_a_page_says_who_is_exposed_what_to_look_at_and_what_to_do(alert: str) -
         assert (RUNBOOKS / link).exists(), link
 
 
-@pytest.mark.parametrize("alert", ALERTS)
-def test_what_a_page_says_to_type_can_be_typed(alert: str) -> None:
-    page = (RUNBOOKS / f"{alert}.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", [*(f"runbooks/{alert}" for alert in ALERTS), "runbooks/README", "tasks"])
+def test_what_a_page_says_to_type_can_be_typed(name: str) -> None:
+    page = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
     commands = [line for block in blocks(page, "sh") for line in block.splitlines()]
     commands += [text for text in re.findall(r"`([^`]+)`", page.replace("\n  ", " ")) if text.startswith("hostward ")]
     for command in commands:
@@ -165,7 +165,7 @@ def test_pages_and_alerts_name_metrics_that_exist(promtool: str, tmp_path: Path)
     known = set(METRIC.findall((ROOT / "docs/metrics.md").read_text(encoding="utf-8")))
     histograms = {f"{name}_{part}" for name in known for part in ("bucket", "sum", "count")}
     queries = []
-    for page in sorted(RUNBOOKS.glob("*.md")):
+    for page in (*sorted(RUNBOOKS.glob("*.md")), ROOT / "docs/tasks.md"):
         text = page.read_text(encoding="utf-8")
         assert set(METRIC.findall(text)) <= known | histograms, page.name
         queries += [line for block in blocks(text, "promql") for line in block.splitlines()]
@@ -205,6 +205,19 @@ def test_the_dashboard_can_be_imported_anywhere() -> None:
             assert target["datasource"] == panel["datasource"]
             assert 'job=~"$job"' in target["expr"]
             assert 'instance=~"$instance"' in target["expr"]
+
+
+def test_panels_group_by_labels_that_there_are() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| \w+ \| ([\w, ]*)\| ", (ROOT / "docs/metrics.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    labels = {name: set(re.findall(r"\w+", listed)) for name, listed in rows}
+    queries = [target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", ())]
+    grouped = [found for query in queries for found in re.findall(r"by \(([\w, ]+)\) \((?:\w+\()?(\w+?)(?:_bucket)?\{", query)]
+    grouped = [(by, name) for by, name in grouped if name in labels]
+    assert len(grouped) > 15
+    for by, name in grouped:
+        assert set(re.findall(r"\w+", by)) <= labels[name] | {"instance", "job", "le"}, (by, name)
 
 
 def test_panels_do_not_overlap() -> None:
