@@ -57,7 +57,7 @@ install_program() {
     # Beside the old one, so that there is a whole one at any moment but between two renames.
     new=$DESTDIR$HOME_DIR.new
     scripts/venv.sh install "$work" "$new" "$HOME_DIR"
-    cp README.md "$new/"
+    cp -R README.md docs "$new/"
     rm -rf "$DESTDIR$HOME_DIR.old"
     [ ! -d "$DESTDIR$HOME_DIR" ] || mv "$DESTDIR$HOME_DIR" "$DESTDIR$HOME_DIR.old"
     mv "$new" "$DESTDIR$HOME_DIR"

@@ -100,6 +100,7 @@ def test_a_package_is_staged_without_touching_the_machine(machine: Machine) -> N
     ).splitlines()
     assert "./usr/bin/hostward /opt/hostward/bin/hostward" in [line.strip() for line in listed]
     assert machine.run("head -1 /tmp/stage/opt/hostward/bin/hostward") == "#!/opt/hostward/bin/python3\n"
+    assert "./opt/hostward/docs/runbooks/README.md" in [line.strip() for line in listed]
     assert not (machine.root / "opt/hostward").exists()
     assert not (machine.root / "etc/hostward").exists()
     assert machine.calls() == []

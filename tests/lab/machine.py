@@ -20,7 +20,7 @@ from tests.lab.container import Mount, Spec
 from tests.lab.netns import Namespace
 
 ROOT = Path(__file__).parents[2]
-CHECKOUT = ("agent", "demo", "scripts", "systemd", "vagrant", "Makefile", "README.md", "pyproject.toml")
+CHECKOUT = ("agent", "demo", "docs", "scripts", "systemd", "vagrant", "Makefile", "README.md", "pyproject.toml")
 LOCKS = ("requirements.lock", "requirements-agent.lock")
 
 

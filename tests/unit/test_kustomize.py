@@ -22,7 +22,7 @@ from tests.lab.pages import block
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OPERATOR = json.loads((Path(__file__).parents[1] / "manifests/prometheus-operator.json").read_text(encoding="utf-8"))
 """Of the two kinds of the Prometheus operator that we use the fields that we use, as its documentation has them."""
-VARIANTS = ("base", "monitoring", "overlays/etcd-tls", "overlays/podmonitor", "overlays/privileged")
+VARIANTS = ("base", "monitoring", "overlays/cleanup", "overlays/etcd-tls", "overlays/podmonitor", "overlays/privileged")
 PAGE = DEPLOY.parent / "docs/deploy.md"
 RELEASES = ("1.25", "1.30", "1.37")
 Document = dict[str, Any]
@@ -134,6 +134,16 @@ def test_privileged_is_root_with_everything() -> None:
         }  # fmt: skip # allowPrivilegeEscalation: false beside it would be refused
 
 
+def test_cleanup_removes_rules_where_the_agent_was() -> None:
+    pod, plain = pod_of(DEPLOY / "overlays/cleanup"), pod_of(DEPLOY / "base")
+    (once,), (waits,) = pod["initContainers"], pod["containers"]
+    assert (once["command"], waits["command"]) == (["hostward", "cleanup"], ["sleep", "infinity"])
+    assert once["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["DAC_OVERRIDE", "NET_ADMIN", "NET_RAW"]}
+    assert once["volumeMounts"] == plain["initContainers"][0]["volumeMounts"]
+    assert not {"livenessProbe", "readinessProbe"} & set(waits)
+    assert waits["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+
+
 def test_a_variant_of_ones_own(tmp_path: Path) -> None:
     """As docs/deploy.md shows it."""
     folder = own_variant(tmp_path)
@@ -191,6 +201,8 @@ def test_the_pages_commands_name_what_is_there() -> None:
                 applied.append(path.removeprefix("deploy/"))
             case ["kubectl", "-n", namespace, "rollout", "status", what] | ["kubectl", "-n", namespace, "exec", what, *_]:
                 assert (namespace, what) == (metadata["namespace"], f"daemonset/{metadata['name']}")
+            case ["kubectl", "-n", namespace, "delete", kind, what]:
+                assert (namespace, kind, what) == (metadata["namespace"], "daemonset", metadata["name"])
             case ["kubectl", "-n", namespace, "create", *_]:
                 assert namespace == metadata["namespace"]  # tests/kube runs it
             case _:
