@@ -124,8 +124,11 @@ def test_what_does_nothing_is_told(shared: Site, families: dict[str, Metric]) ->
     shared.agent.wait_applied(shared.etcd.put(key, document))
     for name in ("unmatched_host_endpoints", "endpoints_without_addresses", "empty_selectors"):
         shared.until(f"{name} is told", lambda name=name: shared.agent.metric(f"hostward_{name}") == 1)
+    warning = "Warning:    host endpoint w9: governs no interface that this host has"
+    shared.until("status names it", lambda: warning in shared.agent.command("status").stdout)
     shared.agent.wait_applied(shared.etcd.delete(key))
     shared.until("it is gone", lambda: shared.agent.metric("hostward_unmatched_host_endpoints") == 0)
+    shared.until("status is quiet", lambda: warning not in shared.agent.command("status").stdout)
 
 
 def test_felix_s_counters_count_what_was_done(families: dict[str, Metric]) -> None:

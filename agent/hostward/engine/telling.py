@@ -290,5 +290,5 @@ class Teller:
             cut_off=self._objects.cut_off,
             set_aside=self._objects.set_aside,
             set_aside_count=self._objects.set_aside_count,
-            warnings=(*self.beside.warnings(), *self._warnings),
+            warnings=(*self.beside.warnings(), *self._warnings, *self._objects.warnings),
         )

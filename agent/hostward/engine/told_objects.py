@@ -37,6 +37,7 @@ class ToldObjects:
 
     def __init__(self, metrics: Metrics, node: str) -> None:
         self.set_aside: tuple[status.SetAside, ...] = ()
+        self.warnings: tuple[str, ...] = ()
         self._metrics = metrics
         self._node = node
         self._asides = -1
@@ -84,7 +85,9 @@ class ToldObjects:
             for interface, endpoint in resolved.endpoints.items()
             if interface in links or interface == ANY_INTERFACE
         }
-        self._metrics.unmatched(sum(endpoint.name not in governing for endpoint in self._own.values()))
+        idle = [endpoint.name for endpoint in self._own.values() if endpoint.name not in governing]
+        self._metrics.unmatched(len(idle))
+        self.warnings = tuple(f"host endpoint {name}: governs no interface that this host has" for name in sorted(idle)[:MOST_NAMES])
 
     @property
     def cut_off(self) -> tuple[str, ...]:
