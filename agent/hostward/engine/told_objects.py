@@ -87,7 +87,8 @@ class ToldObjects:
         }
         idle = [endpoint.name for endpoint in self._own.values() if endpoint.name not in governing]
         self._metrics.unmatched(len(idle))
-        self.warnings = tuple(f"host endpoint {name}: governs no interface that this host has" for name in sorted(idle)[:MOST_NAMES])
+        first = sorted(idle)[:MOST_NAMES]
+        self.warnings = tuple(f"host endpoint {name}: governs no interface that this host has" for name in first)
 
     @property
     def cut_off(self) -> tuple[str, ...]:
