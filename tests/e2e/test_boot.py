@@ -26,8 +26,9 @@ from tests.lab.topology import Host, Network
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
 HERE, THERE = ("192.0.2.10", "2001:db8:2::10"), ("192.0.2.5", "2001:db8:2::5")
-FAILSAFE, ALLOWED, IN_SET, DENIED = 5022, 5080, 5081, 5082
+FAILSAFE, ALLOWED, IN_SET, DENIED, UNTRACKED = 5022, 5080, 5081, 5082, 5083
 PORTS = (FAILSAFE, ALLOWED, IN_SET, DENIED)
+HOOKED = "-A INPUT -j hw-INPUT"
 SETTINGS = {"HOSTWARD_FAILSAFE_INBOUND_HOST_PORTS": f"udp:{FAILSAFE}"}
 
 
@@ -64,6 +65,8 @@ class Story(Network):
         etcd.put(d.set_key("friends"), d.network_set("friends", {"who": "friend"}, [f"{THERE[0]}/32", f"{THERE[1]}/128"]))
         etcd.put(d.policy_key("open"), d.policy("open", 10, [d.to_ports("Allow", [ALLOWED])]))
         etcd.put(d.policy_key("friends"), d.policy("friends", 20, [d.to_ports("Allow", [IN_SET], selector="who == 'friend'")]))
+        never = [d.to_ports("Deny", [UNTRACKED])]
+        etcd.put(d.policy_key("never"), d.policy("never", 5, never, doNotTrack=True, applyOnForward=True))
         etcd.put(d.endpoint_key("w0"), d.endpoint("w0", "eth0"))
         return etcd
 
@@ -198,7 +201,7 @@ def test_they_hold_on_a_disk_that_cannot_be_written(story: Story) -> None:
         run("umount", state)
     assert (booted.returncode, booted.stdout.count("are in force")) == (1, 2), booted.stderr
     assert "Read-only file system" in booted.stderr
-    assert all("hw-fh-eth0" in host.run(tool) for tool in saved.TOOLS)
+    assert all(HOOKED in host.run(tool) for tool in saved.TOOLS)
 
 
 def test_an_agent_alone_puts_the_last_rules_back_while_etcd_is_away(story: Story) -> None:
@@ -209,7 +212,7 @@ def test_an_agent_alone_puts_the_last_rules_back_while_etcd_is_away(story: Story
     agent = story.agent(host)
     agent.start()
     for _ in range(2):
-        agent.wait("the last rules stand in", lambda: all("hw-fh-eth0" in host.run(tool) for tool in saved.TOOLS))
+        agent.wait("the last rules stand in", lambda: all(HOOKED in host.run(tool) for tool in saved.TOOLS))
         classes = [StreamClass(f"{port} v{v}", HERE[v == 6], port) for port in PORTS for v in (4, 6)]
         with Stream(client, classes, {host: PORTS}, rate=100) as stream:
             stream.start(0.5)
@@ -222,3 +225,24 @@ def test_an_agent_alone_puts_the_last_rules_back_while_etcd_is_away(story: Story
     assert agent.log_lines("the last rules stand in until the datastore has been read")
     etcd = story.etcd(host)
     agent.wait_applied(etcd.revision())
+
+
+def test_what_raw_denies_stays_denied_while_the_rest_is_put_back(story: Story) -> None:
+    """`iptables -F` is filter's alone."""
+    story.live_before()
+    host, client = story.host_and_client()
+    story.connect(host, client)
+    agent = story.agent(host)
+    agent.start()
+    agent.wait("the last rules stand in", lambda: all(HOOKED in host.run(tool) for tool in saved.TOOLS))
+    ports = (DENIED, UNTRACKED)
+    classes = [StreamClass(f"{port} v{v}", HERE[v == 6], port) for port in ports for v in (4, 6)]
+    with Stream(client, classes, {host: ports}, rate=1000) as stream:
+        stream.start()
+        for _ in range(2):
+            for tool in ("iptables-legacy", "ip6tables-legacy"):
+                host.run(tool, "-F")
+            agent.wait("they are back", lambda: all(HOOKED in host.run(tool) for tool in saved.TOOLS))
+        story.reports = stream.finish()
+    assert min(story.arrived(DENIED)) > 0, "filter was open, or this proves nothing"
+    assert story.arrived(UNTRACKED) == [0, 0]

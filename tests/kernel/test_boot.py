@@ -195,6 +195,24 @@ def test_an_attempt_that_was_ended_midway_is_carried_out_whole(machine: Machine,
         kernel.close()
 
 
+def test_what_is_left_of_others_names_goes_with_the_jumps_that_lead_there(machine: Machine) -> None:
+    ruleset, chosen = guarding()
+    machine.keep(ruleset)
+    run = machine.namespace.run
+    run("iptables-legacy", "-t", "raw", "-N", "hw-of-another-version")
+    run("iptables-legacy", "-t", "raw", "-A", "hw-of-another-version", "-j", "ACCEPT")
+    for chain in ("theirs", "PREROUTING"):
+        if chain == "theirs":
+            run("iptables-legacy", "-t", "raw", "-N", chain)
+        run("iptables-legacy", "-t", "raw", "-A", chain, "-j", "hw-of-another-version")
+    machine.boot()
+    assert "another-version" not in run("iptables-legacy", "-t", "raw", "-S")
+    with machine.namespace.entered():
+        kernel = machine.kernel()
+        assert Applier(kernel).bring(ruleset, chosen.marks).commits == 0
+        kernel.close()
+
+
 def test_without_saved_rules_the_named_interfaces_are_closed(machine: Machine) -> None:
     machine.settings["HOSTWARD_BOOT_INTERFACES"] = "eth0,bond0.7"
     machine.settings["ETCD_ENDPOINTS"] = "http://192.0.2.9:4001,https://etcd.example:4002"

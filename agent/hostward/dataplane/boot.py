@@ -7,9 +7,9 @@ lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
-from hostward.dataplane.kernel import ActualTable, CreateSet, DestroySet, Kernel, KernelError, TableEdit
+from hostward.dataplane.kernel import ActualTable, CreateSet, DestroySet, Kernel, KernelError, ReplaceSet, TableEdit
 from hostward.dataplane.saved_rules import SavedFamily
 from hostward.dataplane.state import is_own
 from hostward.dataplane.xtables import restore
@@ -39,13 +39,38 @@ def is_guarded(family: Family) -> bool:
 
 
 def put(kernel: Kernel, family: Family, saved: SavedFamily) -> None:
-    """Puts everything of an IP version into the kernel, in place of what an attempt before left. Raises KernelError."""
-    remove(kernel, family)
+    """Puts everything of an IP version into the kernel, each table at once. Raises KernelError.
+
+    What is there of ours is replaced, not removed before: `iptables -F` leaves what raw denies, and that must stay denied.
+    """
+    there = kernel.read_sets(members=False)
+    if any(name in there and there[name].type != wanted.type for name, wanted in saved.sets.items()):
+        remove(kernel, family)  # another kind of set can't take the place of one
+        there = {}
     for name, wanted in saved.sets.items():
-        kernel.apply(CreateSet(name, wanted))
+        kernel.apply(ReplaceSet(name, wanted) if name in there else CreateSet(name, wanted))
     for table in TABLES:
-        if script := saved.scripts.get(table):
-            restore.run(TableId(family, table), script)
+        where = TableId(family, table)
+        _put_table(kernel, where, saved.scripts.get(table, f"*{table}\nCOMMIT\n"))
+    _remove_sets(kernel, family, saved.sets)
+
+
+def _put_table(kernel: Kernel, where: TableId, script: str) -> None:
+    old = kernel.read_table(where)
+    head, *lines, commit, _ = script.split("\n")
+    declared = {line[1:].split(" ")[0] for line in lines if line.startswith(":")}  # which empties them, too
+    gone = [name for name in old.chains if name not in declared]
+    hooks = [
+        f"-D {name} {at}"
+        for name, chain in old.builtins.items()
+        for at, rule in reversed([*enumerate(chain, 1)])
+        if is_own(rule)
+    ]
+    first = [*hooks, *(f"-F {name}" for name in gone)]
+    if lines or first:
+        restore.run(where, "\n".join([head, *first, *lines, commit, ""]))
+    if gone:
+        kernel.apply(TableEdit(where, dict.fromkeys(gone), {}))
 
 
 def remove(kernel: Kernel, family: Family) -> None:
@@ -54,8 +79,12 @@ def remove(kernel: Kernel, family: Family) -> None:
         where = TableId(family, table)
         for edit in _removals(where, kernel.read_table(where)):
             kernel.apply(edit)
+    _remove_sets(kernel, family)
+
+
+def _remove_sets(kernel: Kernel, family: Family, but: Container[str] = ()) -> None:
     for name, found in kernel.read_sets(members=False).items():
-        if found.family == family:
+        if found.family == family and name not in but:
             kernel.apply(DestroySet(name))
 
 
