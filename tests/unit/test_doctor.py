@@ -46,6 +46,9 @@ def levels(findings):
         ([("192.0.2.1", 12379, "etcd")], ["warn"]),
         ([("192.0.2.1", 8080, "httpd")], ["ok"]),
         ([("192.0.2.1", 2222, "")], ["warn"]),
+        # in a pod without the host's processes the agent sees itself, and not who has the rest
+        ([("192.0.2.1", 9096, "hostward"), ("192.0.2.1", 10250, "")], ["warn"]),
+        ([("192.0.2.1", 9096, "hostward"), ("192.0.2.1", 22, "")], ["ok"]),
         ([], ["ok"]),
     ],
 )

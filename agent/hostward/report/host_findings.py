@@ -50,6 +50,10 @@ def failsafe_findings(listening: Ports, connected: Ports, settings: Settings) ->
             found = True
             do = f"allow it by an egress policy, or add tcp:{missing[0]} to failsafeOutboundHostPorts"
             yield warn("failsafe ports", f"{name} is connected to port {', '.join(map(str, missing))}, no failsafe port", do)
+    if unseen := sorted({port for _, port, process in listening if not process and not _covers(inbound, port)}):
+        found, text = True, ", ".join(map(str, unseen))  # the kernel's own (NFS), or a container without the host's processes
+        do = "where it is needed, allow it by policy; root, and hostPID in a container, see more"
+        yield warn("failsafe ports", f"it can't be seen who listens on port {text}, no failsafe port", do)
     if not found:
         yield ok("failsafe ports", "cover ssh, etcd and kubelet, as far as they run here")
 
