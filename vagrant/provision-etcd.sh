@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes this machine the datastore, and the one where the operator works. Usage: provision-etcd.sh ADDRESS
 #
-# Without TLS, which is for a private network of three machines; docs/install.md says how it is elsewhere.
+# Without TLS, which is for a private network of three machines; docs/security.md says why it is otherwise elsewhere.
 set -eu
 cd "$(dirname "$0")"
 
