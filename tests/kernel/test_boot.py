@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from hostward.cli.boot import _guard
 from hostward.dataplane import boot
+from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.linux import LinuxKernel
 from hostward.dataplane.saved_rules import FILE, of_ruleset, pieces
 from hostward.engine.applier import Applier
@@ -290,6 +292,20 @@ def test_an_ip_version_without_saved_rules_is_closed_where_interfaces_are_named(
     assert "IPv4: the rules of" in said
     assert "IPv6: closed but for failsafe ports until the agent runs: eth7" in said
     assert not [line for line in machine.filter()["filter/v4"] if "eth7" in line]
+
+
+def test_a_table_that_cannot_be_read_just_now_is_not_emptied(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(family: Family) -> bool:
+        raise KernelError(f"table filter/v{family}: it changes all the time", retry=True)
+
+    with machine.namespace.entered():
+        kernel = machine.kernel()
+        boot.put(kernel, 4, of_ruleset(guarding()[0], ORIGIN).families[4])
+        before = machine.filter()
+        monkeypatch.setattr(boot, "is_guarded", busy)
+        assert not _guard(kernel, 4, None, BUILT_IN, "etcd")
+        kernel.close()
+    assert machine.filter() == before
 
 
 def test_ipv6_is_left_alone_where_it_is_not_guarded(machine: Machine) -> None:

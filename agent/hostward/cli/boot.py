@@ -128,7 +128,8 @@ def _guard(kernel: Kernel, family: Family, saved: SavedRules | None, settings: S
         notice(f"Error: IPv{family}: {error}")
         # What they guarded isn't left open, whatever the setting says of a host that never had rules.
         guarded = (*settings.boot_interfaces, *(wanted.interfaces() if wanted is not None else ()))
-        _close(kernel, family, replace(settings, boot_interfaces=tuple(dict.fromkeys(guarded))), datastore)
+        if guarded:  # else what is there stays: nobody knows what it is
+            _close(kernel, family, replace(settings, boot_interfaces=tuple(dict.fromkeys(guarded))), datastore)
         return False
     return _close(kernel, family, settings, datastore)
 
