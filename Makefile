@@ -11,12 +11,13 @@ FIGURES := HOSTWARD_FIGURES=build/figures.jsonl
 CATALOGUE := tests/reliability tests/unit/test_units.py
 SCRIPTS := $(wildcard scripts/*.sh vagrant/*.sh tests/lab/*.sh) .ci/run
 
-.PHONY: help setup demo test conformance kube test-kube soak lint bench install uninstall lock clean
+.PHONY: help setup demo test conformance test-confined kube test-kube soak lint bench install uninstall lock clean
 
 help:
 	@echo 'make demo    the main job with real packets, in network namespaces; half a minute'
 	@echo 'make test    all tests but those that take minutes each'
 	@echo 'make conformance  all public verdicts on Kubernetes NetworkPolicies by real packets; two to three minutes'
+	@echo 'make test-confined  the end-to-end tests with every agent in the image, without root; ten minutes'
 	@echo 'make test-kube  tests against a real API server and kube-proxy, which `make kube` builds first (four minutes, once)'
 	@echo 'make soak    the long forms of tests, to their gates, and their figures into docs/reliability.md; an hour or two'
 	@echo 'make lint    style, types and layers'
@@ -37,6 +38,9 @@ test: setup
 
 conformance: setup
 	$(AS_ROOT) $(BIN)/python -B -m pytest -m conformance tests/conformance
+
+test-confined: setup
+	$(AS_ROOT) env HOSTWARD_TEST_CONFINED=1 $(BIN)/python -B -m pytest -m 'not soak' tests/e2e
 
 kube: setup
 	@scripts/kube.sh

@@ -49,6 +49,15 @@ Install them:  apt-get install --no-install-recommends$missing"
     /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail 'Python 3.11 or newer is needed: Debian 12 and later have it'
 }
 
+# A setting that the new version doesn't take would keep it from starting; then the old one stays.
+check_settings() {
+    [ -z "$DESTDIR" ] || return 0
+    "$1/bin/python3" "$1/bin/hostward" agent --show-config >/dev/null || {
+        rm -rf "$1"
+        fail "nothing was changed: this version doesn't take the settings in $SETTINGS/agent.toml; the reason is above"
+    }
+}
+
 install_program() {
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
@@ -58,6 +67,7 @@ install_program() {
     new=$DESTDIR$HOME_DIR.new
     scripts/venv.sh install "$work" "$new" "$HOME_DIR"
     cp -R README.md docs "$new/"
+    check_settings "$new"
     rm -rf "$DESTDIR$HOME_DIR.old"
     [ ! -d "$DESTDIR$HOME_DIR" ] || mv "$DESTDIR$HOME_DIR" "$DESTDIR$HOME_DIR.old"
     mv "$new" "$DESTDIR$HOME_DIR"

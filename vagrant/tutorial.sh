@@ -76,8 +76,16 @@ expect() {
     }
 }
 
+# The interface of a machine that has an address; boxes name them in different ways.
+interface() {
+    on "$1" "ip -o -4 address show to $2" | awk '{ print $2 }'
+}
+
+# The command that prints what guards a worker.
 defaults() {
-    echo "hostward defaults --node worker-$1 --public-interface eth1 --private-interface eth2 --public-address 192.168.56.1$1"
+    public=$(interface "worker-$1" "192.168.56.1$1")
+    private=$(interface "worker-$1" "192.168.57.1$1")
+    echo "hostward defaults --node worker-$1 --public-interface $public --private-interface $private --public-address 192.168.56.1$1"
 }
 
 heading 'A service: its pod is on another machine; worker-1 has its node port and the load balancer'"'"'s address'

@@ -71,6 +71,20 @@ def test_docs_install_upgrade_and_remove_without_harm(machine: Machine) -> None:
     assert machine.run("cat /run/hostward-agent.service.pid") != began, "the new version runs"
     assert not list((machine.root / "opt").glob("hostward.*"))
 
+    twice = (
+        'for i in $(seq 300); do [ "$(grep -c "agent starts" /run/hostward-agent.service.log)" = 2 ] && exit 0; sleep 0.1; done'
+    )
+    machine.run(f"{twice}; exit 1")
+
+    running = machine.run("cat /run/hostward-agent.service.pid")
+    file = machine.root / "etc/hostward/agent.toml"
+    file.write_text("unheardOf = 1\n")
+    with pytest.raises(RuntimeError, match=r"(?s)unheardOf.*nothing was changed"):
+        machine.provision(f"cd /hostward && {upgrade}")
+    assert machine.run("cat /run/hostward-agent.service.pid; hostward version").startswith(running)
+    file.write_text("")
+    assert not list((machine.root / "opt").glob("hostward.*"))
+
     stop, clean, remove = block(3)
     with pytest.raises(RuntimeError, match=f"the agent runs. Stop it first:  {stop}"):
         machine.run(f"cd /hostward && {remove}")

@@ -24,6 +24,8 @@ from typing import Any, Self
 from tests.lab.netns import Namespace
 
 COMMAND = (str(Path(sys.executable).with_name("hostward")),)
+CONFINED = bool(os.environ.get("HOSTWARD_TEST_CONFINED"))
+"""Whether agents run in the image, without root (`make test-confined`)."""
 ROOT = Path(__file__).parents[2]
 AGENTS_UID = os.environ.get("AGENTS_UID", "")
 """`AGENTS_UID=64646 make test` has the tests of whole agents run them without root."""
@@ -101,17 +103,21 @@ class Agent:
         assert self.process is None, "the agent is already running"
         with self.log_file.open("a", encoding="utf-8") as log:
             options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
-            self.process = self.namespace.popen(*self._become(), *COMMAND, "agent", env=self.environment, **options)
+            where = ROOT if CONFINED else None
+            self.process = self.namespace.popen(*self._program(), "agent", env=self.environment, cwd=where, **options)
 
-    def _become(self) -> list[str]:
-        """With AGENTS_UID set, what makes the agent that user, with the two capabilities that its unit gives it."""
+    def _program(self) -> list[str]:
+        """The command. With AGENTS_UID set it becomes that user, with the two capabilities that its unit gives it."""
+        if CONFINED:
+            return [sys.executable, "-B", "-m", "tests.lab.confined"]
         if not AGENTS_UID:
-            return []
+            return [*COMMAND]
         self.home.chmod(0o755)
         prepared = self.command("prepare", "--user", AGENTS_UID, "--lock-file", str(self.lock_file))
         assert prepared.returncode == 0, prepared.stderr
         user = ["--reuid", AGENTS_UID, "--regid", AGENTS_UID, "--clear-groups", "--no-new-privs"]
-        return ["setpriv", *user, *(f"--{kind}={CAPABILITIES}" for kind in ("bounding-set", "inh-caps", "ambient-caps"))]
+        given = (f"--{kind}={CAPABILITIES}" for kind in ("bounding-set", "inh-caps", "ambient-caps"))
+        return ["setpriv", *user, *given, *COMMAND]
 
     @property
     def pid(self) -> int:
