@@ -21,7 +21,7 @@ from tests.lab.container import Mount, Spec, run
 from tests.lab.pod import Node, containers
 
 MANIFEST = Path(__file__).parents[2] / "deploy/daemonset.yaml"
-OWN = ("HOSTWARD_", "FELIX_", "ETCD_", "NODENAME", "XTABLES_LOCKFILE")
+OWN = ("HOSTWARD_", "FELIX_", "ETCD_", "NODENAME", "NOTIFY_SOCKET", "WATCHDOG_", "XTABLES_LOCKFILE")
 
 
 def spec(arguments: list[str], environment: dict[str, str]) -> Spec:
