@@ -104,20 +104,22 @@ class Agent:
         with self.log_file.open("a", encoding="utf-8") as log:
             options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "start_new_session": True}
             where = ROOT if CONFINED else None
-            self.process = self.namespace.popen(*self._program(), "agent", env=self.environment, cwd=where, **options)
+            self.process = self.namespace.popen(*self._program(), env=self.environment, cwd=where, **options)
 
     def _program(self) -> list[str]:
         """The command. With AGENTS_UID set it becomes that user, with the two capabilities that its unit gives it."""
         if CONFINED:
-            return [sys.executable, "-B", "-m", "tests.lab.confined"]
+            from tests.lab import confined  # noqa: PLC0415 # for who asks for it: it builds the image
+
+            return confined.command(self.environment)
         if not AGENTS_UID:
-            return [*COMMAND]
+            return [*COMMAND, "agent"]
         self.home.chmod(0o755)
         prepared = self.command("prepare", "--user", AGENTS_UID, "--lock-file", str(self.lock_file))
         assert prepared.returncode == 0, prepared.stderr
         user = ["--reuid", AGENTS_UID, "--regid", AGENTS_UID, "--clear-groups", "--no-new-privs"]
         given = (f"--{kind}={CAPABILITIES}" for kind in ("bounding-set", "inh-caps", "ambient-caps"))
-        return ["setpriv", *user, *given, *COMMAND]
+        return ["setpriv", *user, *given, *COMMAND, "agent"]
 
     @property
     def pid(self) -> int:
