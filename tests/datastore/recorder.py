@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-from hostward.datastore.feed import Changes, Feed, Snapshot, Stored
+from hostward.datastore.feed import Changes, Feed, Snapshot, Stored, Unread
 
 WITHIN = 30.0
 
@@ -23,6 +23,7 @@ class Recorder:
         self.losses: list[str] = []
         self.revision = 0
         self.errors: list[str] = []
+        self.files: Mapping[str, Unread] = {}
 
     def snapshot(self, snapshot: Snapshot) -> None:
         with self._news:
@@ -52,6 +53,11 @@ class Recorder:
     def contact(self) -> None:
         with self._news:
             self.contacts += 1
+            self._news.notify_all()
+
+    def unread(self, files: Mapping[str, Unread]) -> None:
+        with self._news:
+            self.files = files
             self._news.notify_all()
 
     def lost(self, reason: str) -> None:

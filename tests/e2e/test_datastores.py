@@ -71,6 +71,13 @@ def test_a_directory(site: Site, stack: ExitStack, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     site.until("what was applied is in force", lambda: site.reached() == closed_but(22, 80, 82))
     assert agent.status()["setAside"] == []
+    (manifests / "other.yaml").write_text("kind: Foo\n")
+    site.until("a file that can't be used is told", lambda: len(agent.status()["setAside"]) == 1)
+    assert agent.status()["setAside"][0]["key"] == str(manifests / "other.yaml")
+    site.until("and counted", lambda: agent.metric("hostward_objects_set_aside", kind="Manifest") == 1)
+    assert "Foo" in agent.command("status").stdout
+    (manifests / "other.yaml").unlink()
+    site.until("it is forgotten", lambda: agent.status()["setAside"] == [])
     # With no agent the directory changes; with no directory the agent goes by what it remembers.
     agent.kill()
     before = site.everything()

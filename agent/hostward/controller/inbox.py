@@ -140,6 +140,9 @@ class StoreSink:
         """The store can't be followed for now."""
         self.trouble = f"lost: {reason}"
 
+    def unread(self, files: object) -> None:
+        """The controller's store is etcd, which has no files."""
+
 
 def _relevant(path: str) -> ResourceKey | None:
     key = keys.parse(path)

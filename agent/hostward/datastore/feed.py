@@ -38,6 +38,14 @@ class Changes:
     objects: Mapping[str, Stored | None]
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Why a file isn't wholly understood, and whether its last good version is in force instead."""
+
+    reason: str
+    older_in_force: bool
+
+
 class Sink(Protocol):
     """Where a feed puts what it learns. Called from the feed's thread; must not block."""
 
@@ -52,6 +60,9 @@ class Sink(Protocol):
 
     def lost(self, reason: str) -> None:
         """The store can't be reached or refuses; the feed goes on trying."""
+
+    def unread(self, files: Mapping[str, Unread]) -> None:
+        """All files, by path, that aren't wholly understood now; of a store without files never called."""
 
 
 class Feed(Protocol):

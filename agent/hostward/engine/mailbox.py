@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hostward.datastore.feed import Changes, Snapshot, Stored
+from hostward.datastore.feed import Changes, Snapshot, Stored, Unread
 from hostward.model.links import Link
 
 
@@ -42,6 +42,7 @@ class Mailbox:
         self.newest_revision = 0
         self.contact_at: float | None = None
         self.trouble: str | None = None
+        self.files: Mapping[str, Unread] = {}
 
     def snapshot(self, snapshot: Snapshot) -> None:
         """Replaces everything that was pending."""
@@ -86,6 +87,10 @@ class Mailbox:
         """The store can't be reached; said again by status and readiness until it is back."""
         with self._condition:
             self.trouble = reason
+
+    def unread(self, files: Mapping[str, Unread]) -> None:
+        """The files that aren't wholly understood now; said by status and metrics."""
+        self.files = files
 
     def links(self, links: Mapping[str, Link]) -> None:
         """The whole new link table."""

@@ -242,6 +242,7 @@ class Teller:
             self._next_look, self._looked_at = self._clock() + LOOK_INTERVAL, looked_at
             if self._applied_revision:  # before, nothing is known of what is cut off
                 self._objects.look(self._resolved, links, scope, self._clock())
+        self._objects.follow_files(mailbox.files)
         self._report_datastore(mailbox, intake)
         contact = None
         if mailbox.contact_at is not None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
+from itertools import chain, islice
 from typing import Final
 
+from hostward.datastore.feed import Unread
 from hostward.engine.cut_off import CutOff
 from hostward.engine.intake import Intake
 from hostward.engine.mailbox import Batch
@@ -24,6 +26,8 @@ from hostward.report.sizes import Cluster
 
 log = get_logger()
 MOST_NAMES: Final = 20
+MANIFEST: Final = "Manifest"
+"""The kind under which files of a directory are counted: they may hold objects of any."""
 
 
 def some(names: Collection[str]) -> list[str]:
@@ -42,6 +46,8 @@ class ToldObjects:
         self._node = node
         self._asides = -1
         self._aside: frozenset[tuple[ResourceKey, str, str, bool]] = frozenset()
+        self._kinds: Mapping[str, int] = {}
+        self._files: Mapping[str, Unread] = {}
         self._cut_off = CutOff()
         self._own: dict[ResourceKey, HostEndpoint] = {}
         self._links: Mapping[str, Link] = {}
@@ -49,7 +55,7 @@ class ToldObjects:
     @property
     def set_aside_count(self) -> int:
         """How many problems objects have."""
-        return len(self._aside)
+        return len(self._aside) + len(self._files)
 
     @property
     def own_endpoints(self) -> tuple[HostEndpoint, ...]:
@@ -129,8 +135,23 @@ class ToldObjects:
         for key, path, reason, older in sorted(aside - self._aside):
             log.warning("set aside", key=str(key), path=path, reason=reason, older_version_in_force=older)
         self._aside = aside
-        self.set_aside = tuple(
+        self._kinds = Counter(key.kind for key in intake.aside)
+        self._describe_aside()
+
+    def follow_files(self, files: Mapping[str, Unread]) -> None:
+        """Of a directory: the manifests that aren't wholly understood, whose feed has logged them. Cheap while none changes."""
+        if files is not self._files:
+            self._files = files
+            self._describe_aside()
+
+    def _describe_aside(self) -> None:
+        objects = (
             status.SetAside(key=str(key), path=path, reason=reason, older_in_force=older)
-            for key, path, reason, older in sorted(aside)[: status.MAX_SET_ASIDE]
+            for key, path, reason, older in sorted(self._aside)
         )
-        self._metrics.set_aside(Counter(key.kind for key in intake.aside))
+        files = (
+            status.SetAside(key=path, path="", reason=unread.reason, older_in_force=unread.older_in_force)
+            for path, unread in sorted(self._files.items())
+        )
+        self.set_aside = tuple(islice(chain(files, objects), status.MAX_SET_ASIDE))
+        self._metrics.set_aside({**self._kinds, MANIFEST: len(self._files)} if self._files else self._kinds)

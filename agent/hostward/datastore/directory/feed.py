@@ -19,13 +19,14 @@ import structlog
 from hostward.datastore.directory.manifests import LOCK, Manifest, Signature, interpret, listing, merge
 from hostward.datastore.documents import DocumentError
 from hostward.datastore.encode import stored_form, to_json
-from hostward.datastore.feed import Changes, Sink, Snapshot, Stored
+from hostward.datastore.feed import Changes, Sink, Snapshot, Stored, Unread
 from hostward.model import keys
 from hostward.model.keys import ResourceKey
 
 POLL: Final = 0.5  # seconds
 _SETTLE: Final = 0.1  # a writer that pauses for longer than this may be read half-way
 _SETTLE_ROUNDS: Final = 20
+_OLDER: Final = "the file's last good version stays in force"
 _CLUSTER: Final = ResourceKey("ClusterInformation", "", "default")
 _READY: Final = to_json(stored_form(_CLUSTER, {"spec": {"clusterGUID": "dir", "datastoreReady": True}}))
 
@@ -139,7 +140,7 @@ class DirFeed:
             known = self._remembered(name)
         if known is not None:
             self._good[name] = known
-            self._faults[name] = [*wrong, "the file's last good version stays in force"]
+            self._faults[name] = [*wrong, _OLDER]
         elif fresh is not None:  # never good as a whole: what can be told apart is better than nothing
             self._good[name] = fresh
             self._faults[name] = [*wrong, *fresh.faults]
@@ -207,6 +208,12 @@ class DirFeed:
             sink.snapshot(Snapshot(self._revision, dict(fresh)))
         else:
             sink.changes(Changes(self._revision, changes))
+        sink.unread(
+            {
+                str(self._path / name): Unread("; ".join(text for text in texts if text != _OLDER), _OLDER in texts)
+                for name, texts in faults.items()
+            }
+        )
         self._report({name: "; ".join(texts) for name, texts in faults.items()})
 
     def _report(self, faults: dict[str, str]) -> None:
