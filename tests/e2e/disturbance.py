@@ -42,6 +42,7 @@ class Disturbance:
         self.rng = random.Random(seed)
         self.state: State = {}
         self.kills = self.midway = self.sent = 0
+        self.latest = 0.06  # seconds from a write to the kill; more where the machine is too busy to have begun by then
         self.converged: list[float] = []
 
     def write(self) -> int:
@@ -62,13 +63,14 @@ class Disturbance:
         for _ in range(4 * kills):
             if self.midway >= 2:
                 return
+            self.latest = min(self.latest * 1.2, 0.5)
             self.write_and_kill()
 
     def write_and_kill(self) -> None:
         """A change, a kill about when it is carried out, and another agent until it is in force."""
         with ThreadPoolExecutor(1) as writer:
             write = writer.submit(self.write)
-            time.sleep(self.rng.uniform(0.005, 0.06))
+            time.sleep(self.rng.uniform(0.005, self.latest))
             self.agent.kill()
             revision = write.result()
         self.kills += 1

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,6 +62,22 @@ def test_what_is_in_force_is_kept_soon(tmp_path: Path) -> None:
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == [FILE]
     assert read((tmp_path / FILE).read_bytes()).origin.startswith("revision 2 of 20")
+
+
+def test_what_comes_while_another_is_written_waits_for_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = Keeper(tmp_path, quiet=0.05)
+    write = keeper._write
+
+    def meanwhile(*arguments: Any) -> int:
+        size = write(*arguments)
+        if kept(tmp_path) == 1:
+            keeper.offer(2, ruleset(2))
+        return size
+
+    monkeypatch.setattr(keeper, "_write", meanwhile)
+    with running(keeper):
+        keeper.offer(1, ruleset(1))
+        until(lambda: kept(tmp_path) == 2)
 
 
 def test_changes_in_quick_succession_are_written_together(tmp_path: Path) -> None:

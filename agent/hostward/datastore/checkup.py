@@ -60,6 +60,12 @@ def _context(connection: Connection) -> ssl.SSLContext:
     return context
 
 
+def _hung_up_after_handshake(name: str, *, has_certificate: bool) -> Answer:
+    """In TLS 1.3 a server judges the client's certificate when the client has gone on; its alert may be lost with the rest."""
+    words = "ALERT" if has_certificate else "CERTIFICATE_REQUIRED"
+    return Answer(name, *next((what, do) for needle, what, do in _ALERTS if needle == words))
+
+
 def _ask(endpoint: Endpoint, context: ssl.SSLContext | None, *, has_certificate: bool) -> Answer:
     name = str(endpoint)
     web = (
@@ -67,14 +73,18 @@ def _ask(endpoint: Endpoint, context: ssl.SSLContext | None, *, has_certificate:
         if endpoint.tls
         else http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=TIMEOUT)
     )
+    shaken = False
     try:
         web.connect()
+        shaken = endpoint.tls
         web.request("GET", "/version")
         date = web.getresponse().headers["Date"]
     except ssl.SSLCertVerificationError as error:
         return Answer(name, *next((what, do) for needle, what, do in _VERIFY if needle in error.verify_message))
     except ssl.SSLError as error:
         words = str(error.reason or error).upper().replace(" ", "_")
+        if shaken and "EOF" in words:
+            return _hung_up_after_handshake(name, has_certificate=has_certificate)
         if context is not None and "ALERT" in words and not has_certificate:
             words = "CERTIFICATE_REQUIRED"
         return Answer(name, *next(((w, do) for needle, w, do in _ALERTS if needle in words), (str(error), "see etcd's log")))
@@ -84,6 +94,8 @@ def _ask(endpoint: Endpoint, context: ssl.SSLContext | None, *, has_certificate:
         do = "look for a firewall on the way; the agent's own rules always let it through, others' here may not"
         return Answer(name, f"no answer within {TIMEOUT:g} s", do)
     except ConnectionResetError:
+        if shaken:
+            return _hung_up_after_handshake(name, has_certificate=has_certificate)
         return Answer(name, "the server hung up", "does it want https:// ?")
     except OSError as error:
         return Answer(name, error.strerror or str(error), "is etcd running there, and is the port right?")

@@ -57,7 +57,7 @@ class Keeper:
                 return
             self._news.clear()
             rest = self._keep(stop.wait) / MOST_OF_A_CORE
-            if self._behind:  # again, also without another change
+            if self._trouble:  # again, also without another change
                 self._news.set()
                 rest = max(rest, self._latest)
             stop.wait(rest)
