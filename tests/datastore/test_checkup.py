@@ -19,7 +19,7 @@ from hostward.datastore.connection import from_environment
 from hostward.datastore.store import StoreError
 from hostward.model.keys import ROOT
 from hostward.report.certificates import validity
-from tests.datastore.test_etcd_security import authority, issue
+from tests.lab.certificates import authority, issue
 from tests.lab.etcd import Etcd, Tls, free_ports
 
 pytestmark = pytest.mark.etcd

@@ -39,6 +39,23 @@ def local(name: str) -> Any:
     return getattr(resolve(os.environ, read_file(FILE), None, None, socket.gethostname()).settings, name)
 
 
+STATE_DIR = click.option(
+    "--state-dir",
+    envvar="HOSTWARD_STATE_DIR",
+    default=lambda: local("state_dir"),
+    show_default="as the agent's",
+    help="The agent's state directory (stateDir).",
+)
+LOCK_FILE = click.option(
+    "--lock-file",
+    envvar=["HOSTWARD_IPTABLES_LOCK_FILE_PATH", "FELIX_IPTABLESLOCKFILEPATH"],
+    default=lambda: local("iptables_lock_file_path"),
+    show_default="as the agent's",
+    help="The xtables lock (iptablesLockFilePath).",
+)
+"""Options of commands beside the agent: where its files are."""
+
+
 @click.command(name="agent", help="Enforce policy on this host, in the foreground, until a signal.")
 @click.option("--datastore", envvar="HOSTWARD_DATASTORE", default="etcd", show_default=True, help="etcd, or dir:PATH.")
 @click.option("--show-config", is_flag=True, help="Print each effective setting with its source, and exit.")

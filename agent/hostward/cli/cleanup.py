@@ -9,27 +9,15 @@ from pathlib import Path
 
 import click
 
-from hostward.cli.agent import local
+from hostward.cli.agent import LOCK_FILE, STATE_DIR
 from hostward.model.settings import BUILT_IN
 
 
 @click.command(name="cleanup", help="Remove every chain, rule and set of Hostward's from this host. Nothing guards it then.")
 @click.option("--felix", is_flag=True, help="Remove Felix's instead, beside a running agent of ours (docs/from-felix.md).")
 @click.option("--nat", is_flag=True, help="With --felix: also where it masquerades what pods send.")
-@click.option(
-    "--state-dir",
-    envvar="HOSTWARD_STATE_DIR",
-    default=lambda: local("state_dir"),
-    show_default="as the agent's",
-    help="The agent's state directory (stateDir).",
-)
-@click.option(
-    "--lock-file",
-    envvar=["HOSTWARD_IPTABLES_LOCK_FILE_PATH", "FELIX_IPTABLESLOCKFILEPATH"],
-    default=lambda: local("iptables_lock_file_path"),
-    show_default="as the agent's",
-    help="The xtables lock (iptablesLockFilePath).",
-)
+@STATE_DIR
+@LOCK_FILE
 def command(felix: bool, nat: bool, state_dir: str, lock_file: str) -> None:
     """Exit 1 beside a running agent, or when the kernel refuses."""
     if felix:

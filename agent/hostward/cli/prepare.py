@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from hostward.cli.agent import local
+from hostward.cli.agent import LOCK_FILE, STATE_DIR
 from hostward.cli.failures import notice
 
 USER = "hostward"
@@ -15,20 +15,8 @@ USER = "hostward"
 
 @click.command(name="prepare", help="As root: load kernel modules, and give an agent that isn't root its lock and state.")
 @click.option("--user", default=USER, show_default=True, metavar="NAME|UID[:GID]", help="Who the agent runs as.")
-@click.option(
-    "--state-dir",
-    envvar="HOSTWARD_STATE_DIR",
-    default=lambda: local("state_dir"),
-    show_default="as the agent's",
-    help="The agent's state directory (stateDir).",
-)
-@click.option(
-    "--lock-file",
-    envvar=["HOSTWARD_IPTABLES_LOCK_FILE_PATH", "FELIX_IPTABLESLOCKFILEPATH"],
-    default=lambda: local("iptables_lock_file_path"),
-    show_default="as the agent's",
-    help="The xtables lock (iptablesLockFilePath).",
-)
+@STATE_DIR
+@LOCK_FILE
 def command(user: str, state_dir: str, lock_file: str) -> None:
     """Exit 1 when the lock or the state can't be given; modules that can't be loaded may be there already."""
     from hostward.dataplane.prepare import PrepareError, account, give_state, load_modules, share_lock  # noqa: PLC0415 # its verb alone

@@ -9,19 +9,13 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from hostward.cli.agent import local
+from hostward.cli.agent import STATE_DIR
 from hostward.report.agent_lock import is_agent_running
 from hostward.report.status import InterfaceStatus, Status, StatusError, WorkloadStatus, read_status
 
 
 @click.command(name="status", help="Say what the agent of this host does.")
-@click.option(
-    "--state-dir",
-    envvar="HOSTWARD_STATE_DIR",
-    default=lambda: local("state_dir"),
-    show_default="as the agent's",
-    help="The agent's state directory (stateDir).",
-)
+@STATE_DIR
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Print JSON instead of text.")
 def command(state_dir: str, output: str | None) -> None:
     """Prints the status; exit 1 when no agent is running or its status can't be read."""
