@@ -65,7 +65,9 @@ def are_first(site: Site) -> bool:
     """Whether ours come first in every chain of the kernel that they are in."""
     hooks = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("filter", "INPUT"), ("filter", "FORWARD"), ("filter", "OUTPUT"))
     return all(
-        site.agent.iptables("-t", table, "-S", chain, "1", family=family).strip() == f"-A {chain} -j hw-{chain}"
+        re.fullmatch(
+            rf"-A {chain} (-i cali\+ )?-j hw-\S+", site.agent.iptables("-t", table, "-S", chain, "1", family=family).strip()
+        )
         for table, chain in hooks
         for family in (4, 6)
     )

@@ -59,7 +59,7 @@ def wait_ready(machine: Machine) -> None:
 
 
 def guards(path: Path) -> bool:
-    return "-A hw-from-host-endpoint -i eth0 -g hw-fh-eth0" in path.read_text()
+    return "-A hw-INPUT -i eth0 -g hw-fh-eth0" in path.read_text()
 
 
 def test_a_host_boots_and_boots_again_without_its_datastore(namespace: Namespace, tmp_path: Path) -> None:

@@ -93,7 +93,6 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 WORLD = worlds.world(random.Random(SEED))
-HOOKED = {"raw": ("PREROUTING", "OUTPUT"), "mangle": ("PREROUTING", "POSTROUTING"), "filter": ("INPUT", "FORWARD", "OUTPUT")}
 
 
 def guarding(families: tuple[Family, ...] = (4, 6)) -> tuple[Ruleset, Options]:
@@ -101,6 +100,11 @@ def guarding(families: tuple[Family, ...] = (4, 6)) -> tuple[Ruleset, Options]:
     assert set(WORLD.endpoints) == {"eth0", "eth1", "*"}
     chosen = replace(options(BUILT_IN, ()), families=families)
     return Renderer(chosen).render(WORLD), chosen
+
+
+def hooked(ruleset: Ruleset) -> set[str]:
+    """The kernel's chains that are to lead to ours."""
+    return {f"{where} {chain}" for where, table in ruleset.tables.items() for chain in table.hooks}
 
 
 def hooks(rules: Mapping[str, list[str]]) -> set[str]:
@@ -133,7 +137,7 @@ def test_the_last_rules_are_put_back_among_others(machine: Machine) -> None:
     assert f"IPv4: the rules of {ORIGIN} are in force" in said
     assert f"IPv6: the rules of {ORIGIN} are in force" in said
     rules = machine.filter()
-    assert hooks(rules) == {f"{table}/v{v} {chain}" for v in (4, 6) for table, chains in HOOKED.items() for chain in chains}
+    assert hooks(rules) == hooked(ruleset)
     first = next(line for line in rules["filter/v4"] if line.startswith("-A INPUT"))
     assert first == "-A INPUT -j hw-INPUT"
     for table, lines in foreign.items():
@@ -224,7 +228,7 @@ def test_without_saved_rules_the_named_interfaces_are_closed(machine: Machine) -
     for version in (4, 6):
         lines = rules[f"filter/v{version}"]
         for interface in ("eth0", "bond0.7"):
-            assert f"-A hw-from-host-endpoint -i {interface} -g hw-fh-{interface}" in lines
+            assert f"-A hw-INPUT -i {interface} -g hw-fh-{interface}" in lines
             assert [line for line in lines if line.startswith(f"-A hw-fh-{interface} ")][-1].endswith("-j DROP")
         etcd = [line for line in lines if line.startswith("-A hw-failsafe-out") and "4002" in line]
         assert etcd, "a name can't be looked up yet: its port is open to all"
@@ -258,7 +262,7 @@ def test_a_damaged_file_is_none_and_is_told(machine: Machine) -> None:
     machine.settings["HOSTWARD_BOOT_INTERFACES"] = "*"
     said = machine.boot(expect=1)
     assert "rules.saved is not used: it is damaged" in said
-    assert "-A hw-from-host-endpoint -g hw-fh-_any" in "\n".join(machine.filter()["filter/v4"])
+    assert "-A hw-INPUT -g hw-fh-_any" in "\n".join(machine.filter()["filter/v4"])
 
 
 def test_rules_that_the_kernel_refuses_leave_what_they_guarded_closed(machine: Machine) -> None:
@@ -273,15 +277,16 @@ def test_rules_that_the_kernel_refuses_leave_what_they_guarded_closed(machine: M
     for interface in WORLD.endpoints:
         matches = "" if interface == "*" else f"-i {interface} "
         chain = "_any" if interface == "*" else interface
-        assert f"-A hw-from-host-endpoint {matches}-g hw-fh-{chain}" in lines
+        assert f"-A hw-INPUT {matches}-g hw-fh-{chain}" in lines
         assert [line for line in lines if line.startswith(f"-A hw-fh-{chain} ")][-1].endswith("-j DROP")
 
 
 def test_bad_settings_keep_nothing_from_being_put_back(machine: Machine) -> None:
-    machine.keep(guarding()[0])
+    ruleset, _ = guarding()
+    machine.keep(ruleset)
     machine.settings |= {"HOSTWARD_MARK_MASK": "0x3", "HOSTWARD_BOOT_INTERFACES": "a name"}
     assert "HOSTWARD_MARK_MASK" in machine.boot(expect=1)
-    assert len(hooks(machine.filter())) == 14
+    assert hooks(machine.filter()) == hooked(ruleset)
 
 
 def test_an_ip_version_without_saved_rules_is_closed_where_interfaces_are_named(machine: Machine) -> None:

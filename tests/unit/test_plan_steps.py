@@ -11,6 +11,7 @@ from hostward.dataplane.fake import FakeKernel, Foreign
 from hostward.dataplane.kernel import CreateSet, DestroySet, ReplaceSet, Step, TableEdit, UpdateSet
 from hostward.dataplane.plan import ActualState, plan, rules_of
 from hostward.model.resolved import Resolved
+from hostward.render.marks import clear
 from hostward.render.ruleset import (
     ACCEPT,
     DROP,
@@ -32,6 +33,7 @@ from tests.unit.worlds import MARKS, ruleset
 
 FILTER, MANGLE, RAW = TableId(4, "filter"), TableId(4, "mangle"), TableId(4, "raw")
 EMPTY = ruleset(Resolved())
+GIVEN = Rule((), clear(MARKS.all))
 
 
 def nets(*members: str, size: int = 16) -> IPSet:
@@ -43,11 +45,15 @@ def using(name: str, side: Side = "src") -> Rule:
 
 
 def desired(chains: Mapping[tuple[TableName, str], Chain], sets: Mapping[str, IPSet] | None = None) -> Ruleset:
-    """The state without endpoints, with other rules at the end of these root chains."""
+    """The state without endpoints, with other rules at the end of these root chains, which all packets get to."""
     tables = dict(EMPTY.tables)
     for (name, root), rules in chains.items():
-        table = tables[TableId(4, name)]
-        tables[TableId(4, name)] = Table({**table.chains, root: (*table.chains[root], *rules)}, table.hooks)
+        table, hook = tables[TableId(4, name)], root.removeprefix("hw-")
+        old = table.hooks.get(hook, Hook())
+        entry = Rule((), Jump(root))
+        before = table.chains.get(root, ()) if old.first in ((), (entry,)) else (GIVEN, *old.first)
+        hooks = {**table.hooks, hook: Hook((entry,), old.last)}
+        tables[TableId(4, name)] = Table({**table.chains, root: (*before, *rules)}, hooks)
     return Ruleset(tables, sets or {})
 
 
@@ -100,22 +106,22 @@ def test_parts_that_no_packet_meets_both_are_one_commit_a_table() -> None:
 
 
 def test_what_leaves_is_not_relied_on_to_be_apart_when_its_entrance_changes() -> None:
-    assert len(shape(change(desired({OUTPUT: (A,), LEAVE: (A,)}), desired({OUTPUT: (B,), LEAVE: (B,)})))) == 6
+    assert len(shape(change(desired({OUTPUT: (A,), LEAVE: (A,)}), desired({OUTPUT: (B,), LEAVE: (B,)})))) == 7
 
 
 @pytest.mark.parametrize("parts", [(INPUT, ENTRY), (INPUT, RAW_IN), (FORWARD, ENTRY), (ENTRY, RAW_IN), (INPUT, ENTRY, RAW_IN)])
 def test_parts_that_a_packet_meets_both_change_at_the_commit_of_raw(parts: tuple[tuple[TableName, str], ...]) -> None:
     steps = shape(change(desired(dict.fromkeys(parts, (A,))), desired(dict.fromkeys(parts, (B,)))))
     beside = [name for name in ("mangle", "filter") if any(part[0] == name for part in parts)]
-    assert steps == [*beside, "raw", *beside, "raw"]
+    assert steps == ["raw", *beside, "raw", *beside, "raw"]
 
 
 def test_the_first_start_and_the_cleanup_need_no_second_names() -> None:
     state = desired({INPUT: (A,)})
     steps = change(Ruleset(), state)
-    assert shape(steps) == ["raw", "mangle", "filter", "raw", "mangle", "filter"]
+    assert shape(steps) == ["raw", "filter", "raw", "filter", "raw"]
     assert all("~" not in name for step in steps if isinstance(step, TableEdit) for name in step.chains)
-    assert shape(change(state, Ruleset())) == ["mangle", "filter", "raw", "mangle", "filter", "raw"]
+    assert shape(change(state, Ruleset())) == ["raw", "filter", "raw", "filter", "raw"]
 
 
 def test_a_new_set_comes_before_and_an_old_one_goes_after() -> None:
@@ -153,7 +159,8 @@ def test_a_set_and_the_rules_that_use_it_in_two_tables_change_at_the_commit_of_r
     old = desired({INPUT: (using("hw4-s"),), ENTRY: (using("hw4-s"),)}, {"hw4-s": nets("10.0.0.1")})
     new = desired({INPUT: (using("hw4-s"), A), ENTRY: (using("hw4-s"),)}, {"hw4-s": nets("10.0.0.2")})
     assert shape(change(old, new)) == [
-        *("CreateSet hw4~s", "mangle", "filter", "raw", "UpdateSet hw4-s", "mangle", "filter", "raw", "DestroySet hw4~s"),
+        *("CreateSet hw4~s", "raw", "mangle", "filter", "raw", "UpdateSet hw4-s", "mangle", "filter", "raw"),
+        "DestroySet hw4~s",
     ]
 
 
@@ -232,7 +239,7 @@ def test_a_killed_change_goes_on_where_it_stood() -> None:
     kernel = FakeKernel()
     install(kernel, old)
     steps = carry_out(kernel, new)
-    for done, left in ((2, ["raw", "mangle", "filter", "raw"]), (3, ["mangle", "filter", "raw"]), (5, ["raw"])):
+    for done, left in ((3, ["raw", "mangle", "filter", "raw"]), (4, ["mangle", "filter", "raw"]), (6, ["raw"])):
         kernel = FakeKernel()
         install(kernel, old)
         for where, rules in rules_of(steps).items():

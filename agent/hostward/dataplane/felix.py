@@ -18,7 +18,7 @@ from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.xtables.lock import XtablesLock
 from hostward.dataplane.xtables.restore import run
 from hostward.render.roots import HOOKED
-from hostward.render.ruleset import FAMILIES, Family, TableId, TableName
+from hostward.render.ruleset import FAMILIES, Family, TableId, TableName, is_own_chain
 
 TABLES: Final = ("raw", "mangle", "nat", "filter")
 VARIANTS: Final = ("legacy", "nft")
@@ -97,7 +97,7 @@ def look(families: Iterable[Family] = FAMILIES) -> Left:
     for family in families:
         for table, kernel_chains in HOOKED.items():
             present = saved.get(Place("legacy", family, table), [])
-            unhooked += [f"{chain} of {table}/v{family}" for chain in kernel_chains if not _is_first(chain, present)]
+            unhooked += [f"{chain} of {table}/v{family}" for chain in kernel_chains if not _is_first(table, chain, present)]
     for place, lines in saved.items():
         chains[place] = tuple(line.split()[0][1:] for line in lines if line.startswith(tuple(f":{name}" for name in PREFIXES)))
         rules[place] = tuple(line for line in lines if line.startswith("-A ") and _leads_there(line))
@@ -108,10 +108,17 @@ def look(families: Iterable[Family] = FAMILIES) -> Left:
     return Left(rules, chains, sets, masquerades, frozenset(guarded), tuple(unhooked))
 
 
-def _is_first(chain: str, lines: Iterable[str]) -> bool:
-    """Whether our jump is the first rule of a kernel chain, Felix's left out."""
-    rest = (line for line in lines if line.startswith(f"-A {chain} ") and not _leads_there(line))
-    return next(rest, "") == f"-A {chain} -j hw-{chain}"
+def _is_first(table: str, chain: str, lines: Iterable[str]) -> bool:
+    """Whether our jump is the first rule of a kernel chain, Felix's left out. Filter judges what comes in and what is sent on,
+    always; elsewhere there may be nothing to judge."""
+    rest = [line for line in lines if line.startswith(f"-A {chain} ") and not _leads_there(line)]
+    ours = [_leads_to_ours(line) for line in rest]
+    return ours[0] if any(ours) else table != "filter" or chain == "OUTPUT"
+
+
+def _leads_to_ours(line: str) -> bool:
+    jump = _JUMP.search(line)
+    return jump is not None and is_own_chain(jump[1])
 
 
 def _leads_there(line: str) -> bool:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from hostward.dataplane.kernel import ActualChain, ActualTable, Unknown
 from hostward.dataplane.state import ActualState, is_own, same_set
 from hostward.render.marks import Marks, is_clear, is_set, put
+from hostward.render.names import ACCEPTED
 from hostward.render.roots import HOOKED
 from hostward.render.ruleset import (
     OWN_CHAIN_PREFIX,
@@ -64,8 +65,9 @@ def generation(state: ActualState, family: Family, marks: Marks) -> bool:
 def hook_of(builtin: ActualChain, kernel_chain: str, marks: Marks, generation: bool) -> Hook:
     """Our rules in a kernel chain that packets of a generation meet, as they were before they were gated.
 
-    If no jump of ours is known there but something is ours, it is taken for a jump without conditions: to the chain that it
-    leads to, which another version may have named, or to the usual root.
+    In FORWARD what asks for something stands at the end, for all others to be asked before. If no jump of ours is known there
+    but something is ours, it is taken for a jump without conditions: to the chain that it leads to, which another version may
+    have named, or to the usual root.
     """
     live, dead = is_set(marks.generation), is_clear(marks.generation)
     if not generation:
@@ -80,10 +82,11 @@ def hook_of(builtin: ActualChain, kernel_chain: str, marks: Marks, generation: b
         if rule.matches[:1] == (dead,):
             continue
         plain = replace(rule, matches=rule.matches[1:]) if rule.matches[:1] == (live,) else rule
-        (first if isinstance(rule.target, Jump) else last).append(plain)
+        at_end = not isinstance(rule.target, Jump) or (kernel_chain == "FORWARD" and bool(plain.matches))
+        (last if at_end else first).append(plain)
     unknown = [rule for rule in builtin if isinstance(rule, Unknown) and rule.ours]
     if unknown and not jumps:
-        roots = dict.fromkeys(rule.leads_to for rule in unknown if rule.leads_to)
+        roots = dict.fromkeys(rule.leads_to for rule in unknown if rule.leads_to not in ("", ACCEPTED))
         first += [Rule((), Jump(name)) for name in roots or (root(kernel_chain),)]
     return Hook(tuple(first), tuple(last))
 
@@ -219,10 +222,12 @@ class Live:
         return parts
 
     def same_entrance(self, part: Part, wanted: Table) -> bool:
-        """Whether the rules of a kernel chain's root chain stay as they are, whatever they lead to."""
+        """Whether our rules in a kernel chain and those of its root chain stay as they are, whatever they lead to."""
         live = self.tables[part.table]
         mine, other = live.hooks.get(part.hook, Hook()), wanted.hooks.get(part.hook, Hook())
-        if len(mine.first) != 1 or len(other.first) != 1:
+        if not mine.first and not other.first:
+            return True
+        if len(mine.first) != 1 or len(other.first) != 1 or mine.first[0].matches != other.first[0].matches:
             return False
         entry, new = mine.first[0].target, other.first[0].target
         if not isinstance(entry, Jump) or not isinstance(new, Jump):

@@ -8,6 +8,7 @@ one packet can't meet twice is written in place; anything else goes through `tra
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from hostward.dataplane import view
@@ -18,7 +19,8 @@ from hostward.dataplane.state import ActualState, after, edit_between, same_set
 from hostward.dataplane.transition import change_set, place_sets, shadow_chain, transition, with_sets
 from hostward.dataplane.usage import Usage
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
-from hostward.render.roots import HOOKED
+from hostward.render.options import Options
+from hostward.render.roots import HOOKED, all_hooks
 from hostward.render.ruleset import FAMILIES, TABLES, Family, Focus, IPSet, Jump, Rule, Ruleset, Table, TableId, TableName
 
 __all__ = ["ActualState", "landmarks", "plan", "plan_change", "rules_of", "vocabulary"]
@@ -69,14 +71,22 @@ def landmarks(desired: Ruleset, marks: Marks) -> dict[TableId, list[Rule]]:
     known = {}
     for family in FAMILIES:
         for name in TABLES:
-            hooks = desired.tables.get(TableId(family, name), Table({}, {})).hooks
+            table = desired.tables.get(TableId(family, name), Table({}, {}))
             entries = [Rule((), Jump(chain)) for hook in HOOKED[name] for chain in (root(hook), shadow_chain(root(hook)))]
-            entries += [rule for hook in hooks.values() for rule in (*hook.first, *hook.last)]
+            own = [rule for hook in table.hooks.values() for rule in (*hook.first, *hook.last)]
+            others = table.other_hooks or all_hooks(name, Options(marks=marks))
+            entries += [rule for known in {*own, *others} for rule in (known, _of_shadow(known))]
             entries += [gate(rule, match(marks.generation)) for rule in entries for match in (is_set, is_clear)]
             if name == "raw":
                 entries += [Rule((), put(marks.generation)), Rule((), clear(marks.generation))]
             known[TableId(family, name)] = entries
     return known
+
+
+def _of_shadow(rule: Rule) -> Rule:
+    """A rule of a kernel chain as it leads to the second tree."""
+    target = rule.target
+    return replace(rule, target=replace(target, chain=shadow_chain(target.chain))) if isinstance(target, Jump) else rule
 
 
 def vocabulary(desired: Ruleset, marks: Marks) -> dict[TableId, list[Rule]]:

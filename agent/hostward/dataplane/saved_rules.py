@@ -50,7 +50,7 @@ _END: Final = "end sha256 "
 _RULES_A_PIECE: Final = 200
 _MEMBERS_A_PIECE: Final = 2000
 _SET_TYPES: Final[tuple[SetType, ...]] = get_args(SetType)
-_ENTRANCE: Final = re.compile(rf"^-A {names.FROM_ENDPOINT}\S*(?: -i (\S+))? -[gj] hw-fh-\S+$", re.MULTILINE)
+_ENTRANCE: Final = re.compile(rf"^-A (?:hw-INPUT|{names.FROM_ENDPOINT}\S*)(?: -i (\S+))? -[gj] hw-fh-\S+$", re.MULTILINE)
 T = TypeVar("T")
 
 

@@ -28,6 +28,7 @@ from hostward.dataplane.live import Live, gate, hook_of, root
 from hostward.dataplane.state import edit_between, edited, hooked, same_set
 from hostward.model.members import Members
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
+from hostward.render.names import WORKLOAD_RAW
 from hostward.render.roots import HOOKED
 from hostward.render.ruleset import (
     MAX_CHAIN_NAME,
@@ -134,7 +135,7 @@ def _renamed_rule(rule: Rule, chains: Mapping[str, str], sets: Mapping[str, str]
 
 def with_sets(table: Table, sets: Mapping[str, str]) -> Table:
     """A table whose rules use other sets."""
-    return Table({name: renamed(chain, {}, sets) for name, chain in table.chains.items()}, table.hooks)
+    return replace(table, chains={name: renamed(chain, {}, sets) for name, chain in table.chains.items()})
 
 
 def _bottom_up(chains: Mapping[str, Chain]) -> list[str]:
@@ -222,11 +223,15 @@ def _clears(rule: Rule, bit: int) -> bool:
 
 
 def with_generation(raw: Table, marks: Marks, generation: bool) -> Table:
-    """The raw table whose roots give every packet a generation. A first rule that clears our bits stays the first."""
+    """The raw table whose roots give every packet a generation: also packets that raw doesn't judge.
+
+    A first rule that clears our bits stays the first. Rules of a kernel chain that ask for something come after that.
+    """
     chains, hooks = dict(raw.chains), dict(raw.hooks)
     for hook in HOOKED["raw"]:
-        hooks.setdefault(hook, Hook((Rule((), Jump(root(hook))),)))
-        chain = chains.get(root(hook), ())
+        first, entry = hooks.get(hook, Hook()).first, Rule((), Jump(root(hook)))
+        chain = chains.get(root(hook), ()) if first == (entry,) else first
+        hooks[hook] = Hook((entry,))
         cleared = bool(chain) and _clears(chain[0], marks.generation)
         if generation:
             chains[root(hook)] = (*chain[:cleared], Rule((), put(marks.generation)), *chain[cleared:])
@@ -235,16 +240,30 @@ def with_generation(raw: Table, marks: Marks, generation: bool) -> Table:
     return Table(chains, hooks)
 
 
+def _judged(live: Live, hook: str, wanted: Table) -> Chain:
+    """What is live in a kernel chain of raw: rules that ask for something, or a jump that all packets take.
+
+    Only for workloads' packets a rule leads to their chain: those that aren't known, of other settings or another version, are
+    taken for the usual ones.
+    """
+    builtin = live.tables["raw"].actual.builtins.get(hook, ())
+    usual = tuple(rule for rule in wanted.other_hooks if rule.target == Jump(WORKLOAD_RAW))
+    if usual and any(isinstance(rule, Unknown) and rule.leads_to == WORKLOAD_RAW for rule in builtin):
+        return usual
+    return live.tables["raw"].hooks.get(hook, Hook()).first
+
+
 def transition(live: Live, wanted: Mapping[TableName, Table], sets: Mapping[str, IPSet], marks: Marks) -> list[Step]:
     """The steps after which every packet meets what is wanted, under names that may not be the final ones."""
     names, steps = place_sets(live, sets)
     where, raw = TableId(live.family, "raw"), live.state.table(TableId(live.family, "raw"))
-    missing = [hook for hook in HOOKED["raw"] if not live.tables["raw"].hooks.get(hook, Hook()).first]
+    judged = {hook: _judged(live, hook, wanted["raw"]) for hook in HOOKED["raw"]}
+    missing = [hook for hook, first in judged.items() if all(rule.matches for rule in first)]
     if missing:
-        # From here on no packet brings a generation of its own choice.
+        # From here on no packet brings a generation of its own choice, those that raw doesn't look at among them.
         give = Rule((), put(marks.generation) if live.generation else clear(marks.generation))
         hooks = {hook: Hook((Rule((), Jump(root(hook))),)) for hook in missing}
-        start = TableEdit(where, {root(hook): (give,) for hook in missing}, hooks)
+        start = TableEdit(where, {root(hook): (give, *judged[hook]) for hook in missing}, hooks)
         steps.append(start)
         raw = edited(raw, start)
     for name in ("mangle", "filter"):

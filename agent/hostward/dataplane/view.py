@@ -7,6 +7,7 @@ the part leads to have a rule in it that stands for them, in both states, so tha
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from hostward.dataplane.kernel import ActualChain, ActualSet, ActualTable
@@ -39,12 +40,18 @@ def of_affected(actual: ActualState, usages: Mapping[TableId, Usage], desired: R
         have, want = actual.table(where).chains, _table(desired, where).chains
         edited = {chain for chain in focus.chains.get(where, ()) if have.get(chain) != want.get(chain)}
         chains[name] = usages[where].with_callers(edited | usages[where].lookers(moved))
-        chains[name] |= {root(hook) for hook in HOOKED[name]}
+        chains[name] |= {root(hook) for hook in HOOKED[name]} | _hooked(actual.table(where), _table(desired, where))
         for chain in chains[name]:
             for rule in (*have.get(chain, ()), *want.get(chain, ())):
                 if isinstance(rule, Rule):
                     used.update(rule.uses_sets())
     return _view(actual, desired, family, chains, used)
+
+
+def _hooked(have: ActualTable, want: Table) -> set[str]:
+    """The chains that rules of kernel chains lead to."""
+    wanted = {name: (*hook.first, *hook.last) for name, hook in want.hooks.items()}
+    return _targets(have.builtins) | _targets(wanted)
 
 
 def _moved(have: ActualSet | None, want: IPSet | None) -> bool:
@@ -66,7 +73,7 @@ def _view(
         theirs = {chain: wanted.chains[chain] for chain in chains[name] if chain in wanted.chains}
         beyond = {chain: _stub(chain) for chain in (_targets(mine) | _targets(theirs)) - mine.keys() - theirs.keys()}
         have[where] = ActualTable({**beyond, **mine}, table.builtins)
-        want[where] = Table({**beyond, **theirs}, wanted.hooks)
+        want[where] = replace(wanted, chains={**beyond, **theirs})
     return View(
         ActualState(have, {name: actual.sets[name] for name in sets if name in actual.sets}),
         Ruleset(want, {name: desired.sets[name] for name in sets if name in desired.sets}),

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from hostward.render.names import ALLOW
-from hostward.render.ruleset import ACCEPT, DROP, Chain, InSet, IPSet, Jump, Log, Mark, Rule, Ruleset, SetMark, Table
+from hostward.render.ruleset import ACCEPT, DROP, Chain, InSet, IPSet, Jump, Log, Mark, Rule, Ruleset, SetMark
 
 
 def own_set(name: str, sets: Mapping[str, IPSet]) -> str | None:
@@ -24,7 +24,7 @@ def own_set(name: str, sets: Mapping[str, IPSet]) -> str | None:
 def without_sets(ruleset: Ruleset, refused: Collection[str]) -> Ruleset:
     """The ruleset without these sets. Costs in proportion to everything: it isn't meant to happen."""
     tables = {
-        where: Table({name: _chain(chain, refused) for name, chain in table.chains.items()}, table.hooks)
+        where: replace(table, chains={name: _chain(chain, refused) for name, chain in table.chains.items()})
         for where, table in ruleset.tables.items()
     }
     return Ruleset(tables, {name: held for name, held in ruleset.sets.items() if name not in refused})

@@ -14,6 +14,7 @@ from hostward.render.names import chain_name
 from hostward.render.ruleset import Chain, Interface, Jump, Rule, Target
 
 Way = Literal["in", "out"]
+WAYS: Final[tuple[Way, ...]] = ("in", "out")
 MOST_IN_A_ROW: Final = 8
 """So many interfaces stand one after another; more are told apart by the next character of their names first."""
 _LAST: Final = "\U0010ffff"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 from hostward.model.resolved import ResolvedEndpoint, TierPolicies
@@ -16,7 +17,7 @@ from hostward.render.marks import clear
 from hostward.render.names import Direction
 from hostward.render.options import Options
 from hostward.render.ruleset import RETURN, Chain, Family, Jump, Rule, TableName
-from hostward.render.steps import Judges, Place, compact, ended, entrance, profile_rules, tier_rules
+from hostward.render.steps import Judges, Place, compact, ended, entrance, profile_rules, tier_rules, unmarked
 
 Traffic = Literal["", "fw", "wl"]
 
@@ -64,8 +65,9 @@ def _normal(place: Place, lists: HostLists, judges: Judges) -> Iterator[Rule]:
     if lists.endpoint.isolated:
         yield Rule((), place.deny, counter=place.drop("isolated"))
         return
-    yield from tier_rules(place, lists.normal, judges, place.accept, tier_end=True)
-    yield from profile_rules(place, lists.profiles, judges, place.accept)
+    tiers = tier_rules(place, lists.normal, judges, place.accept, tier_end=True)
+    profiles = profile_rules(place, lists.profiles, judges, place.accept)
+    yield from unmarked(chain(tiers, profiles), place.options.marks, place.options.marks.accept)
 
 
 def _forward(place: Place, lists: HostLists, judges: Judges, traffic: Traffic, *, closed: bool) -> Iterator[Rule]:
@@ -82,11 +84,15 @@ def _forward(place: Place, lists: HostLists, judges: Judges, traffic: Traffic, *
         if traffic != "wl":
             yield Rule((), Jump(names.ALLOW, goto=True))
         return
-    if place.direction == "egress":  # the other side's word; on entry nobody has spoken yet
-        yield Rule((), clear(place.options.marks.accept))
-    yield from tier_rules(place, lists.normal if closed else lists.forward, judges, RETURN, tier_end=True)
+    rules = tier_rules(place, lists.normal if closed else lists.forward, judges, RETURN, tier_end=True)
     if closed:
-        yield from profile_rules(place, lists.profiles, judges, RETURN)
+        rules = chain(rules, profile_rules(place, lists.profiles, judges, RETURN))
+    marks = place.options.marks
+    if place.direction == "egress":  # the other side's word, which doesn't stand where this one leaves it undecided
+        yield Rule((), clear(marks.accept))
+    elif traffic == "wl":  # else the root chain has cleared it
+        rules = unmarked(rules, marks, marks.accept)
+    yield from rules
 
 
 def _chain(rules: Iterator[Rule], options: Options) -> Chain:

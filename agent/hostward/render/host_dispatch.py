@@ -6,13 +6,14 @@ Owned by the engine thread's renderer; pure but for its memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 from hostward.model.resolved import ANY_INTERFACE, ResolvedEndpoint
 from hostward.render import names
 from hostward.render.dispatch import Dispatch, Way, by_interface
 from hostward.render.endpoint import has_pre_dnat, has_untracked, speaks_of_workloads
-from hostward.render.marks import put
+from hostward.render.marks import clear, put
 from hostward.render.names import Direction
 from hostward.render.options import Options
 from hostward.render.ruleset import RETURN, Chain, Interface, Jump, Rule, TableName, Target
@@ -62,13 +63,15 @@ class HostDispatch:
 class OpenForward:
     """What is forwarded between host interfaces on an open connection is accepted if either is governed (H-46.1).
 
-    Every endpoint accepts it on its side, one that isn't understood too; so there is one look instead of two.
+    Every endpoint accepts it on its side, one that isn't understood too; so there is one look instead of two. What none governs
+    goes on without the accept mark, also where somebody else has set that bit (D15).
     """
 
     def __init__(self, options: Options) -> None:
         self._marked = Rule((), put(options.marks.accept))
+        self._unmarked = Rule((), clear(options.marks.accept))
         self._allow = Jump(names.ALLOW, goto=True)
-        self.trees = (Dispatch(names.OPEN_FORWARD, "in"), Dispatch(names.OPEN_FORWARD_OUT, "out"))
+        self.trees = (Dispatch(names.OPEN_FORWARD, "in"), Dispatch(names.OPEN_FORWARD_OUT, "out", (self._unmarked,)))
         self._any = False
 
     def update(self, endpoints: Mapping[str, ResolvedEndpoint], changed: Iterable[str]) -> set[str]:
@@ -81,8 +84,8 @@ class OpenForward:
         targets = {interface: allow if interface in endpoints else None for interface in affected}
         end: Chain = (Rule((), Jump(names.OPEN_FORWARD_OUT, goto=True)),)
         if governs_all:
-            loops = Rule((Interface("in", _LOOPBACK), Interface("out", _LOOPBACK)), RETURN)
-            end = (self._marked,) if _LOOPBACK in endpoints else (loops, self._marked)
+            loops = replace(self._unmarked, matches=(Interface("in", _LOOPBACK), Interface("out", _LOOPBACK)))
+            end = (self._marked,) if _LOOPBACK in endpoints else (self._marked, loops)
         incoming, outgoing = self.trees
         return incoming.update(targets, end) | outgoing.update(targets)
 

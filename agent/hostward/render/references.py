@@ -72,7 +72,7 @@ class TableChains:
     many chains were computed.
     """
 
-    def __init__(self, entrances: Iterable[str], make: Callable[[str], Made], sets: SetUses) -> None:
+    def __init__(self, make: Callable[[str], Made], sets: SetUses) -> None:
         self.chains: dict[str, Chain] = {}
         self.changed: set[str] = set()
         self.rendered = 0
@@ -83,7 +83,7 @@ class TableChains:
         self._users: dict[str, int] = {}
         self._idle: set[str] = set()
         self._fresh: set[str] = set()
-        self._entrances = tuple(entrances)
+        self._entrances: frozenset[str] = frozenset()
 
     def put(self, name: str, chain: Chain) -> None:
         """Takes a chain that was computed, for when a jump leads to it. It names no sets of networks."""
@@ -97,9 +97,11 @@ class TableChains:
         """Forgets a chain that was put. Once nothing leads to it, it is gone."""
         self._put.pop(name, None)
 
-    def enter(self) -> None:
-        """Lets packets in, once everything that the entrances lead to can be had."""
-        self._refer(self._entrances)
+    def enter(self, entrances: frozenset[str]) -> None:
+        """Lets packets in by these chains and no others, once everything that they lead to can be had."""
+        self._refer(sorted(entrances - self._entrances))
+        self._release(self._entrances - entrances)
+        self._entrances = entrances
 
     def refresh(self, name: str) -> None:
         """Makes a chain anew, if packets can get to it and it hasn't just been made."""

@@ -86,11 +86,12 @@ class Renderer:
         needs = Needs(
             bool(resolved.endpoints), bool(untracked), bool(pre_dnat), bool(of_workloads), ANY_INTERFACE in of_workloads
         )
+        hosts = self._hosts["filter"][0].tree.chain(names.FROM_ENDPOINT)
         for table in self._tables:
             for user in affected[self._bodies.variant(table.where)]:
                 table.put_lists(user, self._lists.get(user))
             table.refresh(dispatch[table.where.name])
-            table.put_roots(needs)
+            table.put_roots(needs, hosts)
             table.sweep()
             table.refresh(rules)
             table.refresh(group.chain for group in groups)

@@ -6,12 +6,14 @@ docs/chains.md draws them. Pure functions; any thread.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cache
+from itertools import product
 from typing import Final
 
 from hostward.model.rules import ICMPV6
 from hostward.render import names, workload
-from hostward.render.dispatch import by_interface
+from hostward.render.dispatch import WAYS, by_interface
 from hostward.render.failsafes import failsafe_rules
 from hostward.render.marks import clear, is_clear, is_set, put
 from hostward.render.options import Options
@@ -24,6 +26,7 @@ from hostward.render.ruleset import (
     Hook,
     IcmpType,
     Jump,
+    Match,
     NoTrack,
     Protocol,
     Reject,
@@ -35,21 +38,14 @@ from hostward.render.ruleset import (
 )
 from hostward.render.steps import ESTABLISHED
 
+DNATED: Final = State(("DNAT",))
 NEIGHBOUR_DISCOVERY_TYPES: Final = (130, 131, 132, 133, 134, 135, 136, 143)
+# Where rules of ours may stand. Where they do depends on what is needed: `hooks`.
 HOOKED: Final[Mapping[TableName, tuple[str, ...]]] = {
     "raw": ("PREROUTING", "OUTPUT"),
     "mangle": ("PREROUTING", "POSTROUTING"),
     "filter": ("INPUT", "FORWARD", "OUTPUT"),
 }
-
-
-def hooks(table: TableName, options: Options) -> dict[str, Hook]:
-    """Our rules in the kernel chains: one jump at the top, and at FORWARD's end the accept of what policy accepted (D11)."""
-    result = {chain: Hook(first=(Rule((), Jump(f"hw-{chain}")),)) for chain in HOOKED[table]}
-    if table == "filter":
-        accepted = Rule((is_set(options.marks.accept),), Verdict(options.filter_allow), "hw:accepted-by-policy")
-        result["FORWARD"] = Hook(result["FORWARD"].first, (accepted,))
-    return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,46 +60,102 @@ class Needs:
     any_workloads: bool = False
 
 
-def root_chains(table: TableName, options: Options, needs: Needs) -> dict[str, Chain]:
-    """The root chains of a table, and those beside them that stay the same whatever interfaces there are."""
+def hooks(table: TableName, options: Options, needs: Needs) -> dict[str, Hook]:
+    """Our rules in the kernel chains: jumps at the top, and at FORWARD's end the accept of what policy accepted (D11).
+
+    Every packet pays for them: where nothing of ours would judge it, none stands there, and where only some packets are judged,
+    the jump itself asks for those.
+    """
+    result = {chain: Hook((Rule((), Jump(f"hw-{chain}")),)) for chain in HOOKED[table]}
+    match table:
+        case "raw" if not needs.untracked:
+            return {"PREROUTING": Hook(workload.enter(options, "in", names.WORKLOAD_RAW, goto=False))}
+        case "mangle":
+            entry = {"PREROUTING": result["PREROUTING"]} if needs.pre_dnat else {}
+            leave = Hook((Rule(_translated(options), Jump("hw-POSTROUTING")),))
+            return entry | ({"POSTROUTING": leave} if needs.hosts else {})
+        case "filter":
+            result["FORWARD"] = Hook(result["FORWARD"].first, _accepted(options, needs))
+            if not needs.hosts and not options.cut:
+                del result["OUTPUT"]
+    return result
+
+
+@cache
+def all_hooks(table: TableName, options: Options) -> frozenset[Rule]:
+    """Every rule that may stand in a kernel chain under these options, whatever is needed."""
+    found = [hooks(table, options, Needs(*given)) for given in product((False, True), repeat=len(fields(Needs)))]
+    return frozenset(rule for each in found for hook in each.values() for rule in (*hook.first, *hook.last))
+
+
+def _accepted(options: Options, needs: Needs) -> Chain:
+    """Where all others have let a forwarded packet pass, and policy has accepted it.
+
+    What a workload sends or gets is there only if that was so: of such packets hw-FORWARD lets nothing else go back, unless
+    hosts' policies may leave one undecided. To ask for the interface costs a packet much less than to set and ask for a mark.
+    """
+    if options.filter_allow == "RETURN":
+        return ()
+    by_mark = (Rule((is_set(options.marks.accept),), ACCEPT, "hw:accepted-by-policy"),)
+    if needs.of_workloads:
+        return by_mark
+    of_workloads = [rule for way in WAYS for rule in workload.enter(options, way, names.ACCEPTED, goto=False)]
+    return (*of_workloads, *(by_mark if needs.hosts else ()))
+
+
+def root_chains(table: TableName, options: Options, needs: Needs, hosts: Chain) -> dict[str, Chain]:
+    """The root chains of a table, and those beside them that stay the same whatever interfaces there are.
+
+    `hosts`: what leads from INPUT to the host interfaces' chains; packets to this host are spared a jump there.
+    """
     match table:
         case "raw":
             return _raw(options, needs)
         case "mangle":
             return _mangle(options, needs)
         case "filter":
-            return _filter(options, needs)
+            return _filter(options, needs, hosts)
 
 
 def _raw(options: Options, needs: Needs) -> dict[str, Chain]:
-    """raw is the first hook of every packet: our bits are cleared there (D15), then untracked policy judges (H-32, H-33).
+    """Untracked policy (H-32, H-33), after our bits are cleared (D15): later tables take its word by the accept mark.
 
-    Not what workloads send: that is looked at for spoofed sources instead.
+    Not of what workloads send: that is looked at for spoofed sources instead, with or without untracked policy.
     """
+    if not needs.untracked:
+        return {}
     accepted = is_set(options.marks.accept)
     result = {}
     for root, dispatch in (("hw-PREROUTING", names.FROM_ENDPOINT), ("hw-OUTPUT", names.TO_ENDPOINT)):
         workloads = workload.enter(options, "in", names.WORKLOAD_RAW) if root == "hw-PREROUTING" else ()
-        judge: Chain = ()
-        if needs.untracked:
-            judge = (Rule((), Jump(dispatch)), Rule((accepted,), NoTrack()), Rule((accepted,), ACCEPT))
+        judge = (Rule((), Jump(dispatch)), Rule((accepted,), NoTrack()), Rule((accepted,), ACCEPT))
         result[root] = (Rule((), clear(options.marks.all)), *workloads, *judge)
     return result
 
 
 def _mangle(options: Options, needs: Needs) -> dict[str, Chain]:
-    """preDNAT policy on entry (H-34); on the way out what nat OUTPUT gave another destination, and nothing else (H-35)."""
+    """preDNAT policy on entry (H-34); on the way out what nat OUTPUT gave another destination, and nothing else (H-35).
+
+    Filter takes preDNAT policy's word by the accept mark: it is cleared for open connections too, if raw hasn't done that.
+    """
     marks, allow = options.marks, Verdict(options.mangle_allow)
     accepted = (Rule((is_set(marks.accept),), allow),)
-    entry: Chain = ()
+    result: dict[str, Chain] = {}
     if needs.pre_dnat:
+        cleared = () if needs.untracked else (Rule((), clear(marks.accept | marks.translated)),)
         before, after = accepted if needs.untracked else (), accepted if allow != RETURN else ()
-        entry = (Rule((ESTABLISHED,), allow), *before, Rule((), Jump(names.FROM_ENDPOINT)), *after)
-    leave = (Rule((is_set(marks.translated),), Jump(names.TO_ENDPOINT)),) if needs.hosts else ()
-    return {"hw-PREROUTING": entry, "hw-POSTROUTING": leave}
+        result["hw-PREROUTING"] = (*cleared, Rule((ESTABLISHED,), allow), *before, Rule((), Jump(names.FROM_ENDPOINT)), *after)
+    if needs.hosts:  # asked once more, for who doesn't know the rule that leads here and takes it for one without conditions
+        result["hw-POSTROUTING"] = (Rule(_translated(options), Jump(names.TO_ENDPOINT)),)
+    return result
 
 
-def _filter(options: Options, needs: Needs) -> dict[str, Chain]:
+def _translated(options: Options) -> tuple[Match, ...]:
+    """A packet that nat OUTPUT rewrote: of such a one the mark is ours, from hw-OUTPUT."""
+    return is_set(options.marks.translated), DNATED
+
+
+def _filter(options: Options, needs: Needs, hosts: Chain) -> dict[str, Chain]:
     """INPUT, OUTPUT and FORWARD (H-36..H-38). Without a host endpoint only traffic of workload interfaces is judged.
 
     What is forwarded on an open connection between host interfaces is looked at once, for both its sides.
@@ -114,22 +166,24 @@ def _filter(options: Options, needs: Needs) -> dict[str, Chain]:
         *workload.enter(options, "out", names.FORWARD_TO_WORKLOAD),
     )
     marked = needs.untracked or needs.pre_dnat
-    hosts = workload.HostsWord(needs.of_workloads, needs.any_workloads, marked)
-    chains = workload.forward_chains(options, hosts)
+    chains = workload.forward_chains(options, workload.HostsWord(needs.of_workloads, needs.any_workloads, marked))
+    if not needs.of_workloads and options.filter_allow == "ACCEPT":
+        chains[names.ACCEPTED] = (Rule((), ACCEPT),)
     cut = _cut(options)
     if not needs.hosts:
-        return chains | {"hw-INPUT": (*cut, *from_workload), "hw-FORWARD": (*cut, *through_workload), "hw-OUTPUT": cut}
+        leaving = {"hw-OUTPUT": cut} if cut else {}
+        return chains | leaving | {"hw-INPUT": (*cut, *from_workload), "hw-FORWARD": (*cut, *through_workload)}
     marks = options.marks
     accepted = (Rule((is_set(marks.accept),), Verdict(options.filter_allow)),)
     to_workload = (by_interface("out", prefix, RETURN, prefix=True) for prefix in options.workload_prefixes)
     return chains | {
         names.TRANSLATED: (Rule((), put(marks.translated)),),
-        "hw-INPUT": (*cut, *from_workload, *(accepted if marked else ()), Rule((), Jump(names.FROM_ENDPOINT))),
+        "hw-INPUT": (*cut, *from_workload, *(accepted if marked else ()), *hosts),
         "hw-OUTPUT": (
             *cut,
             *(accepted if needs.untracked else ()),
             # Which interface such a packet leaves by isn't known here yet: POSTROUTING judges it.
-            Rule((State(("DNAT",)),), Jump(names.TRANSLATED, goto=True)),
+            Rule((DNATED,), Jump(names.TRANSLATED, goto=True)),
             *to_workload,
             Rule((), Jump(names.TO_ENDPOINT)),
         ),
@@ -137,6 +191,7 @@ def _filter(options: Options, needs: Needs) -> dict[str, Chain]:
             *cut,
             *through_workload,
             Rule((ESTABLISHED,), Jump(names.OPEN_FORWARD, goto=True)),
+            *(() if marked else (Rule((), clear(marks.accept | marks.translated)),)),  # else raw or mangle has done it
             Rule((is_clear(marks.accept),) if marked else (), Jump(names.FROM_FORWARD)),
             Rule((), Jump(names.TO_FORWARD)),
         ),

@@ -193,10 +193,14 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All that we want in one table of one family: own chains by name, hooks by kernel chain."""
+    """All that we want in one table of one family: own chains by name, hooks by kernel chain.
+
+    `other_hooks`: rules that stand in kernel chains when something else is needed, for who finds them there to know them.
+    """
 
     chains: Mapping[str, Chain]
     hooks: Mapping[str, Hook]
+    other_hooks: frozenset[Rule] = field(default=frozenset(), compare=False)
 
 
 class TableId(NamedTuple):
@@ -234,7 +238,7 @@ class Ruleset:
 class Focus:
     """The names of what may differ between two rulesets; whatever isn't named is the same object in both, or in neither.
 
-    Hooks differ only between rulesets of different options.
+    Hooks aren't named: they differ only together with a chain of their table.
     """
 
     chains: Mapping[TableId, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))

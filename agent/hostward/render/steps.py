@@ -112,6 +112,15 @@ def profile_rules(place: Place, profiles: tuple[Group, ...], judges: Judges, acc
     yield Rule((), place.deny, counter=place.drop("no-policy"))
 
 
+def unmarked(rules: Iterable[Rule], marks: Marks, bits: int) -> Iterator[Rule]:
+    """The rules, and before them what clears these bits where a rule looks at the accept mark: whatever set it, nobody has
+    accepted the packet here yet (D15). Open connections don't get to it."""
+    rules = tuple(ended(rules))
+    if any(is_set(marks.accept) in rule.matches for rule in rules):
+        yield _without_matches(clear(bits))
+    yield from rules
+
+
 def ended(rules: Iterable[Rule]) -> Iterator[Rule]:
     """The rules up to the first that decides about every packet that comes to it: nothing after it is ever looked at."""
     for rule in rules:

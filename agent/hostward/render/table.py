@@ -13,7 +13,7 @@ from hostward.render.groups import Group, group_chain
 from hostward.render.list_users import User
 from hostward.render.options import Options
 from hostward.render.references import Made, SetUses, TableChains
-from hostward.render.ruleset import Chain, Table, TableId
+from hostward.render.ruleset import Chain, Hook, Jump, Table, TableId
 from hostward.render.workload import WorkloadLists, to_host_chains, workload_chains
 
 Lists = HostLists | WorkloadLists
@@ -41,10 +41,12 @@ class TableRenderer:
         self._dispatches = tuple(dispatches)
         self._group = group
         self._of_user: dict[User, tuple[str, ...]] = {}
-        self._needs: roots.Needs | None = None
-        self._chains = TableChains((f"hw-{hook}" for hook in roots.HOOKED[where.name]), self._make, sets)
-        self._hooks = roots.hooks(where.name, options)
-        self.value = Table({}, self._hooks)
+        self._needed: tuple[roots.Needs, Chain] | None = None
+        self._chains = TableChains(self._make, sets)
+        self._hooks: dict[str, Hook] = {}
+        self._roots: dict[str, Chain] = {}
+        self._all_hooks = roots.all_hooks(where.name, options)
+        self.value = Table({}, self._hooks, self._all_hooks)
         common = roots.common_chains(where, options)
         self.put(common | to_host_chains(where.family, options) if where.name == "filter" else common)
 
@@ -63,13 +65,18 @@ class TableRenderer:
             self._of_user[user] = tuple(made)
             self.put(made)
 
-    def put_roots(self, needs: roots.Needs) -> None:
-        """Makes the root chains for what they are needed for; the first time packets come in by them."""
-        if needs != self._needs:
-            self.put(roots.root_chains(self.where.name, self._options, needs))
-        if self._needs is None:
-            self._chains.enter()
-        self._needs = needs
+    def put_roots(self, needs: roots.Needs, hosts: Chain) -> None:
+        """Makes the root chains for what they are needed for, and lets packets in by those that are. `hosts`: see there."""
+        if (needs, hosts) == self._needed:
+            return
+        made = roots.root_chains(self.where.name, self._options, needs, hosts)
+        for name in self._roots.keys() - made.keys():
+            self._chains.withdraw(name)
+        self.put(made)
+        self._hooks = roots.hooks(self.where.name, self._options, needs)
+        rules = [rule for hook in self._hooks.values() for rule in (*hook.first, *hook.last)]
+        self._chains.enter(frozenset(rule.target.chain for rule in rules if isinstance(rule.target, Jump)))
+        self._roots, self._needed = made, (needs, hosts)
 
     def refresh(self, names: Iterable[str]) -> None:
         """Makes chains of policies, groups or dispatch anew, where they are in use."""
@@ -85,7 +92,7 @@ class TableRenderer:
         changed, rendered = frozenset(self._chains.changed), self._chains.rendered
         self._chains.forget_changes()
         if changed:
-            self.value = Table(dict(self._chains.chains), self._hooks)
+            self.value = Table(dict(self._chains.chains), self._hooks, self._all_hooks)
         return changed, rendered
 
     def _chains_of(self, lists: Lists) -> dict[str, Chain]:

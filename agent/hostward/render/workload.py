@@ -16,7 +16,7 @@ from hostward.model.rules import ICMPV6, UDP
 from hostward.render import names
 from hostward.render.dispatch import Dispatch, Way, by_interface
 from hostward.render.groups import Group, Tier, profiles_of, tiers_of
-from hostward.render.marks import clear, is_clear, is_set, put
+from hostward.render.marks import is_clear, put
 from hostward.render.names import Direction
 from hostward.render.options import Options
 from hostward.render.policy import of_family
@@ -34,7 +34,7 @@ from hostward.render.ruleset import (
     Rule,
     Verdict,
 )
-from hostward.render.steps import ESTABLISHED, Judges, Place, compact, ended, entrance, profile_rules, tier_rules
+from hostward.render.steps import ESTABLISHED, Judges, Place, compact, ended, entrance, profile_rules, tier_rules, unmarked
 
 IPIP: Final = 4
 TO_HOST_TYPES: Final = (130, 131, 132, 133, 135, 136)
@@ -83,10 +83,9 @@ def _judged(place: Place, lists: WorkloadLists, judges: Judges) -> Iterator[Rule
     judged = chain(
         tier_rules(place, lists.tiers, judges, RETURN, tier_end=True), profile_rules(place, lists.profiles, judges, RETURN)
     )
-    rules, accept = tuple(ended(judged)), place.options.marks.accept
-    if any(is_set(accept) in rule.matches for rule in rules):  # else nobody looks at it
-        yield Rule((), clear(accept))
-    yield from rules
+    # Sent on to a host's interface, it isn't to be taken for a packet that nat OUTPUT rewrote (H-35).
+    marks = place.options.marks
+    yield from unmarked(judged, marks, marks.accept | (marks.translated if place.direction == "egress" else 0))
 
 
 def _no_tunnels(place: Place) -> Iterator[Rule]:
@@ -136,7 +135,8 @@ class HostsWord:
 def forward_chains(options: Options, hosts: HostsWord) -> dict[str, Chain]:
     """Forwarding from and to workloads: `applyOnForward` policies of the host's sides around the workloads' own (H-37).
 
-    The accept mark is set once for all that let the packet go back, as they do with open connections; who judges clears it.
+    What comes back from a workload's chain is allowed by it. Where hosts have a word too, the accept mark says what the last
+    one came to: it is set once for all that let the packet go back, as they do with open connections; who judges clears it.
     What goes to a workload and isn't judged any more after that doesn't come back here.
     """
     accept = options.marks.accept
@@ -144,18 +144,18 @@ def forward_chains(options: Options, hosts: HostsWord) -> dict[str, Chain]:
     out = Rule((), Jump(names.TO_WORKLOAD_FORWARD))
     to_workload = Jump(names.TO_WORKLOAD, goto=not hosts.of_workloads)
     to_any = (by_interface("out", prefix, to_workload, prefix=True) for prefix in options.workload_prefixes)
-    marked = Rule((), put(accept))
+    marked = (Rule((), put(accept)),) if hosts.any else ()
     return {
         names.FORWARD_FROM_WORKLOAD: (
             *((into,) if hosts.of_workloads else ()),
-            marked,
+            *marked,
             Rule((), Jump(names.FROM_WORKLOAD)),
             *to_any,
             *((out,) if hosts.any else ()),
         ),
         names.FORWARD_TO_WORKLOAD: (
             *((into,) if hosts.any else ()),
-            marked,
+            *marked,
             Rule((), to_workload),
             *((out,) if hosts.of_workloads else ()),
         ),
@@ -176,7 +176,7 @@ def raw_chain(lent_to: Mapping[str, Chain]) -> Chain:
     return (*lending, Rule((ReversePath(),), Verdict("DROP"), counter="drop * egress spoofed"))
 
 
-def enter(options: Options, way: Way, name: str) -> Chain:
+def enter(options: Options, way: Way, name: str, *, goto: bool = True) -> Chain:
     """The rules of a root chain by which packets of workload interfaces leave it for a chain of their own."""
-    target = Jump(name, goto=True)
+    target = Jump(name, goto)
     return tuple(by_interface(way, prefix, target, prefix=True) for prefix in options.workload_prefixes)
