@@ -13,6 +13,7 @@ from hashlib import sha1
 
 from benchmarks.packet_dispatch import tree
 from benchmarks.packet_policies import Shape, words
+from hostward.render.ruleset import Family
 
 ACCEPT, PASS, BOTH, CLEAR = "0x10000/0x10000", "0x20000/0x20000", "0x0/0x30000", "0x0/0xf0000"
 FAILSAFE = (("tcp", 22), ("udp", 68), ("tcp", 179), ("tcp", 2379), ("tcp", 2380), ("tcp", 5473), ("tcp", 6443),
@@ -29,7 +30,9 @@ def _noted(rule: str) -> str:
     return f"{head} {chain} {rest[:at]}{note} {rest[at:]}"
 
 
-def chains(interfaces: Sequence[str], guarded: Sequence[str], hosts: Sequence[str], policies: Sequence[Shape]) -> str:
+def chains(
+    interfaces: Sequence[str], guarded: Sequence[str], hosts: Sequence[str], policies: Sequence[Shape], family: Family = 4
+) -> str:
     """For iptables-restore. `interfaces`: all workloads'; `guarded`: those with the policies; `hosts`: the first has them."""
     raw = [
         "-A PREROUTING -j cali-PREROUTING",
@@ -39,7 +42,7 @@ def chains(interfaces: Sequence[str], guarded: Sequence[str], hosts: Sequence[st
         "-A cali-PREROUTING -m mark --mark 0x0/0x40000 -j cali-from-host-endpoint",
         f"-A cali-PREROUTING {ACCEPTED} -j ACCEPT",
     ]
-    rules = [*_roots(hosts)]
+    rules = [*_roots(hosts, family)]
     rules += tree("cali-from-wl-dispatch", "-i", {name: f"cali-fw-{name}" for name in interfaces}, "-j DROP", levels=1)
     rules += tree("cali-to-wl-dispatch", "-o", {name: f"cali-tw-{name}" for name in interfaces}, "-j DROP", levels=1)
     for name in interfaces:
@@ -51,7 +54,7 @@ def chains(interfaces: Sequence[str], guarded: Sequence[str], hosts: Sequence[st
     for group, prefix, side in (("cali-go-packets", "cali-po", "dst"), ("cali-gi-packets", "cali-pi", "src")):
         rules += _group(group, prefix, policies)
         for shape in policies:
-            said = words(shape, side)
+            said = words(shape, side, family)
             rules += [f"-A {prefix}-{shape.number} {said.header}{said.in_set}{said.ports} -j MARK --set-xmark {ACCEPT}"]
             rules += [f"-A {prefix}-{shape.number} {ACCEPTED} -j RETURN"]
     return _table("raw", raw, ("cali-from-host-endpoint",)) + _table(
@@ -59,7 +62,7 @@ def chains(interfaces: Sequence[str], guarded: Sequence[str], hosts: Sequence[st
     )
 
 
-def _roots(hosts: Sequence[str]) -> list[str]:
+def _roots(hosts: Sequence[str], family: Family) -> list[str]:
     return [
         "-A FORWARD -j cali-FORWARD",
         f"-A FORWARD {ACCEPTED} -j ACCEPT",
@@ -70,6 +73,7 @@ def _roots(hosts: Sequence[str]) -> list[str]:
         "-A cali-FORWARD -i cali+ -j cali-from-wl-dispatch",
         "-A cali-FORWARD -o cali+ -j cali-to-wl-dispatch",
         "-A cali-FORWARD -j cali-to-hep-forward",
+        *(["-A cali-INPUT -p ipv6-icmp -j ACCEPT"] if family == 6 else []),  # not Felix's, but host0 needs its neighbours
         "-A cali-INPUT -i cali+ -g cali-wl-to-host",
         f"-A cali-INPUT {ACCEPTED} -j ACCEPT",
         f"-A cali-INPUT -j MARK --set-xmark {CLEAR}",

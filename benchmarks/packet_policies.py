@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from benchmarks import documents as d
 from benchmarks.documents import Document, Stored
+from hostward.render.ruleset import Family
 
 POLICIES = 20
 PORT = 7777
@@ -30,10 +31,10 @@ class Shape:
     uses_set: bool = False
     nets: tuple[str, ...] = ()
 
-    @property
-    def set_name(self) -> str:
+    def set_name(self, family: Family) -> str:
         """The kernel's name on the hand-written routers."""
-        return f"p{self.number}" if self.uses_set else f"c{self.number}" if len(self.nets) > 1 else ""
+        name = f"p{self.number}" if self.uses_set else f"c{self.number}" if len(self.nets) > 1 else ""
+        return f"{name}-six" if name and family == 6 else name
 
 
 def shapes(mix: str, protocol: str) -> list[Shape]:
@@ -59,16 +60,29 @@ def shapes(mix: str, protocol: str) -> list[Shape]:
     return [*found, last]
 
 
-def members(number: int, allowed: tuple[str, ...]) -> list[str]:
-    """What network set `number` holds: the last one's also who is allowed."""
+def six(net: str) -> str:
+    """An IPv4 network's counterpart: its four bytes as the four numbers after the first."""
+    address, length = net.split("/")
+    return f"fd19:{':'.join(address.split('.'))}::/{16 + 2 * int(length)}"
+
+
+def members(number: int, allowed: tuple[str, ...], family: Family) -> list[str]:
+    """What network set `number` holds of an IP version: the last one's also who is allowed."""
     nets = [f"10.{100 + number}.{last}.0/24" for last in range(SET_MEMBERS)]
-    return [*nets, *(f"{address}/32" for address in allowed)] if number == POLICIES - 1 else nets
+    if family == 6:
+        nets = [six(net) for net in nets]
+    mine = [address for address in allowed if (":" in address) is (family == 6)]
+    return [*nets, *(f"{address}/{32 if family == 4 else 128}" for address in mine)] if number == POLICIES - 1 else nets
 
 
-def sets(chosen: list[Shape], allowed: tuple[str, ...]) -> dict[str, list[str]]:
+def sets(chosen: list[Shape], allowed: tuple[str, ...], family: Family) -> dict[str, list[str]]:
     """The sets of the hand-written routers, by name."""
-    named = {shape.set_name: members(shape.number, allowed) for shape in chosen if shape.uses_set}
-    return named | {shape.set_name: list(shape.nets) for shape in chosen if shape.set_name and not shape.uses_set}
+    found = {}
+    for shape in chosen:
+        if name := shape.set_name(family):
+            nets = list(shape.nets) if family == 4 else [six(net) for net in shape.nets]
+            found[name] = members(shape.number, allowed, family) if shape.uses_set else nets
+    return found
 
 
 # --- for the agent -------------------------------------------------------------------------------------------------------
@@ -79,7 +93,7 @@ def _rule(shape: Shape, side: str) -> Document:
         if side == "destination":
             fields["namespaceSelector"] = "global()"
     elif shape.nets:
-        fields = {"nets": list(shape.nets)}
+        fields = {"nets": [*shape.nets, *map(six, shape.nets)]}
     given = {side: fields} if fields else {}
     return d.rule("Allow", shape.protocol, shape.ports, **given)
 
@@ -87,7 +101,9 @@ def _rule(shape: Shape, side: str) -> Document:
 def stored(chosen: list[Shape], allowed: tuple[str, ...]) -> Iterator[Stored]:
     """Network sets and policies: egress for the pods of a namespace, ingress for host endpoints of a role."""
     for number in range(POLICIES):
-        yield d.network_set(f"packets-{number}", {"packets": f"p{number}"}, members(number, allowed))
+        yield d.network_set(
+            f"packets-{number}", {"packets": f"p{number}"}, [*members(number, allowed, 4), *members(number, allowed, 6)]
+        )
     for shape in chosen:
         name, order = f"packets{shape.number:02}", float(shape.number)
         yield d.policy(NAMESPACE, f"default.{name}", order, "all()", egress=[_rule(shape, "destination")])
@@ -104,10 +120,12 @@ class Words:
     in_set: str
 
 
-def words(shape: Shape, side: str) -> Words:
+def words(shape: Shape, side: str, family: Family) -> Words:
     """The matches of a policy's rule."""
     option = "-d" if side == "dst" else "-s"
-    net = f"{option} {shape.nets[0]} " if len(shape.nets) == 1 else ""
+    nets = shape.nets if family == 4 else tuple(map(six, shape.nets))
+    net = f"{option} {nets[0]} " if len(nets) == 1 else ""
     listed = ",".join(str(port) for port in shape.ports)
-    in_set = f" -m set --match-set {shape.set_name} {side}" if shape.set_name else ""
+    name = shape.set_name(family)
+    in_set = f" -m set --match-set {name} {side}" if name else ""
     return Words(f"{net}-p {shape.protocol.lower()}", f" -m multiport --dports {listed}", in_set)

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from benchmarks.found import Found
 from benchmarks.helper import Helper, Path5
-from benchmarks.packet_policies import MIXES, PORT, shapes
-from benchmarks.routers import KINDS, PLACES, Routers
+from benchmarks.packet_policies import MIX, MIXES, PORT, shapes
+from benchmarks.routers import KINDS, MIDDLE, PLACES, Routers
 from benchmarks.sizes import Size
+from hostward.render.ruleset import Family
 
 NEW, ESTABLISHED, DROP = "new", "established", "drop"
 TRAFFIC = (ESTABLISHED, NEW, DROP)
 PACKETS, CONNECTIONS = 256, 16  # of a block
 ROUNDS, CONNECTION_ROUNDS = 120, 60
 HOST = "host itself"
-MIDDLE = "middle interface"
+MIDDLE_SIX, HOST_SIX = f"{MIDDLE}, IPv6", f"{HOST}, IPv6"
+MEASURED = (
+    *((mix, where, traffic) for mix in MIXES for where in (*PLACES, HOST) for traffic in TRAFFIC),
+    *((MIX, where, traffic) for where in (MIDDLE_SIX, HOST_SIX) for traffic in (ESTABLISHED, NEW)),
+)
 PORT_OF_ESTABLISHED = 9_999  # the other port that the last policy allows, in both mixes
 SOURCE_PORTS = {ESTABLISHED: 40_001, NEW: 40_002, DROP: 40_003}
 
@@ -32,7 +37,7 @@ def packets(size: Size, found: Found, *, number: int, quick: bool) -> None:
     with Helper() as helper, Routers(size, number) as routers:
         for mix in MIXES:
             routers.fill(shapes(mix, "UDP"))
-            groups = [(where, traffic) for where in (*PLACES, HOST) for traffic in TRAFFIC]
+            groups = [(where, traffic) for found_in, where, traffic in MEASURED if found_in == mix]
             flows = [_flow(routers, kind, where, traffic) for where, traffic in groups for kind in KINDS]
             measured = helper.run(flows, rounds=8 if quick else ROUNDS, block=PACKETS, group=len(KINDS))
             names = [name(mix, where, traffic, kind) for where, traffic in groups for kind in KINDS]
@@ -41,10 +46,12 @@ def packets(size: Size, found: Found, *, number: int, quick: bool) -> None:
 
 def _flow(routers: Routers, kind: str, where: str, traffic: str) -> Path5:
     allowed = traffic != DROP
-    if where == HOST:
-        (source, to), server = routers.into(kind, allowed=allowed), routers.routers[kind]
+    family: Family = 6 if where in (MIDDLE_SIX, HOST_SIX) else 4
+    if where in (HOST, HOST_SIX):
+        (source, to), server = routers.into(kind, family, allowed=allowed), routers.routers[kind]
     else:
-        (source, to), server = routers.through(kind, where, allowed=allowed), routers.server
+        place = MIDDLE if family == 6 else where
+        (source, to), server = routers.through(kind, place, family, allowed=allowed), routers.server
     # Nothing is dropped by an empty router. Each flow of a place has a socket of its own on the server.
     told = NEW if kind.startswith("empty") and not allowed else traffic
     port = PORT if traffic != ESTABLISHED else PORT_OF_ESTABLISHED

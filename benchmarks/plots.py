@@ -8,9 +8,9 @@ from statistics import median
 from benchmarks import bulk, converge, costs, memory, svg
 from benchmarks.changes import MEMBER, RULE
 from benchmarks.packet_policies import MIXES
-from benchmarks.packets import ESTABLISHED, HOST, MIDDLE, NEW, name
+from benchmarks.packets import ESTABLISHED, HOST, NEW, name
 from benchmarks.report import Result
-from benchmarks.routers import EMPTY, OPTIMUM, OURS, PEER
+from benchmarks.routers import EMPTY, MIDDLE, OPTIMUM, OURS, PEER
 from benchmarks.svg import Point
 
 SIZES = ("medium", "large", "small", "tiny", "moonshot", "")

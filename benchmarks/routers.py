@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from random import Random
 
 from tests.lab.agent import Agent
@@ -30,14 +30,17 @@ from benchmarks.bed import STARTS_WITHIN, STORE
 from benchmarks.packet_policies import Shape
 from benchmarks.sizes import Size
 from benchmarks.store import Store
+from hostward.render.ruleset import Family
 
 EMPTY, AGAIN, OURS, OPTIMUM, PEER = "empty", "empty again", "ours", "optimum", "Felix-shaped"
 MANGLING = "optimum with mangle"
 KINDS = (EMPTY, AGAIN, OURS, OPTIMUM, MANGLING, PEER)
-PLACES = {"first interface": "cali00000000000", "middle interface": "cali80000000000", "last interface": "califfffffffff1"}
+MIDDLE = "middle interface"
+PLACES = {"first interface": "cali00000000000", MIDDLE: "cali80000000000", "last interface": "califfffffffff1"}
 """Interfaces that come first, in the middle and last among those of any workload."""
 HOSTS = ("host0", "host1")
 NOTHING, NO_MANGLE = "*raw\nCOMMIT\n*filter\nCOMMIT\n", "*mangle\nCOMMIT\n"
+RESTORE: Mapping[Family, str] = {4: "iptables-legacy-restore", 6: "ip6tables-legacy-restore"}
 Link = tuple[str, str]
 """Source and destination address."""
 
@@ -75,7 +78,8 @@ class Routers(Network):
     def _router(self, kind: str) -> Host:
         k = KINDS.index(kind) + 1
         router = self.host(f"router-{k}", router=True)
-        self.link(self.server, f"to-{k}", [f"10.61.{k}.2/24"], router, "eth0", [f"10.61.{k}.1/24"])
+        server, near_server = [f"10.61.{k}.2/24", f"fd61:{k}::2/64"], [f"10.61.{k}.1/24", f"fd61:{k}::1/64"]
+        self.link(self.server, f"to-{k}", server, router, "eth0", near_server)
         for place, interface in enumerate(PLACES.values()):
             near, far = f"10.60.{k}.{4 * place + 1}", f"10.60.{k}.{4 * place + 2}"
             self.link(self.client, f"c{k}-{place}", [f"{far}/30"], router, interface, [f"{near}/30"])
@@ -84,8 +88,17 @@ class Routers(Network):
                 router.ip(f"route add {address}/32 via 10.61.{k}.2")
                 self.client.ip(f"route add {address}/32 via {near} src {far}")
         self.server.ip(f"route add 10.60.{k}.0/24 via 10.61.{k}.1")
-        self.link(self.client, f"h{k}", [f"10.80.{k}.2/24", f"10.80.{k}.3/24"], router, HOSTS[0], [f"10.80.{k}.1/24"])
+        client = [f"10.80.{k}.2/24", f"10.80.{k}.3/24", f"fd80:{k}::2/64"]
+        self.link(self.client, f"h{k}", client, router, HOSTS[0], [f"10.80.{k}.1/24", f"fd80:{k}::1/64"])
+        self._six(k, router)
         return router
+
+    def _six(self, k: int, router: Host) -> None:
+        """IPv6 by the interface in the middle."""
+        (near, far), to = (f"fd60:{k}::1", f"fd60:{k}::2"), f"fd70:{k}::1"
+        router.ip(f"address add {near}/64 dev {PLACES[MIDDLE]} nodad", f"route add {to}/128 via fd61:{k}::2")
+        self.client.ip(f"address add {far}/64 dev c{k}-{list(PLACES).index(MIDDLE)} nodad", f"route add {to}/128 via {near}")
+        self.server.ip(f"address add {to}/128 dev lo", f"route add fd60:{k}::/64 via fd61:{k}::1")
 
     def _base(self) -> list[d.Stored]:
         """The workload with its pods and their policies; of host endpoints those that are measured."""
@@ -95,7 +108,7 @@ class Routers(Network):
             d.workload_endpoint(
                 p.NAMESPACE,
                 f"pod-{number}",
-                [f"10.60.{k}.{4 * number + 2}"],
+                [f"10.60.{k}.{4 * number + 2}", *([f"fd60:{k}::2"] if place == MIDDLE else [])],
                 {"place": place.partition(" ")[0]},
                 interface=interface,
             )
@@ -108,22 +121,26 @@ class Routers(Network):
 
     # --- where packets go ------------------------------------------------------------------------------------------------
     @staticmethod
-    def through(kind: str, place: str, *, allowed: bool = True) -> Link:
-        """From the client by a workload's interface to the server."""
+    def through(kind: str, place: str, family: Family = 4, *, allowed: bool = True) -> Link:
+        """From the client by a workload's interface to the server; IPv6 by the one in the middle, and allowed."""
         k, number = KINDS.index(kind) + 1, list(PLACES).index(place)
+        if family == 6:
+            return f"fd60:{k}::2", f"fd70:{k}::1"
         return f"10.60.{k}.{4 * number + 2}", f"10.{70 if allowed else 71}.{k}.{number}"
 
     @staticmethod
-    def into(kind: str, *, allowed: bool = True) -> Link:
-        """From the client to the router itself."""
+    def into(kind: str, family: Family = 4, *, allowed: bool = True) -> Link:
+        """From the client to the router itself; by IPv6 allowed."""
         k = KINDS.index(kind) + 1
+        if family == 6:
+            return f"fd80:{k}::2", f"fd80:{k}::1"
         return f"10.80.{k}.{2 if allowed else 3}", f"10.80.{k}.1"
 
     def _allowed(self) -> tuple[str, ...]:
         found = []
         for kind in KINDS:
             found += [self.through(kind, place)[1] for place in PLACES]
-            found += [self.into(kind)[0]]
+            found += [self.into(kind)[0], self.through(kind, MIDDLE, 6)[1], self.into(kind, 6)[0]]
         return tuple(found)
 
     # --- rules -----------------------------------------------------------------------------------------------------------
@@ -142,16 +159,16 @@ class Routers(Network):
         layouts = ((OPTIMUM, packet_chains.chains), (MANGLING, packet_chains.with_mangle), (PEER, packet_peer.chains))
         for kind, chains in layouts:
             router = self.routers[kind]
-            router.run(
-                "iptables-legacy-restore",
-                data="*raw\nCOMMIT\n*filter\nCOMMIT\n" + ("*mangle\nCOMMIT\n" if kind == MANGLING else ""),
-            )
+            for program in RESTORE.values():
+                router.run(program, data=NOTHING + (NO_MANGLE if kind == MANGLING else ""))
             router.run("ipset", "destroy")
-            lines = []
-            for name, members in p.sets(list(policies), allowed).items():
-                lines += [f"create {name} hash:net", *(f"add {name} {member}" for member in members)]
-            router.run("ipset", "restore", data="".join(f"{line}\n" for line in lines))
-            router.run("iptables-legacy-restore", data=chains(interfaces, list(PLACES.values()), HOSTS, policies))
+            for family, program in RESTORE.items():
+                lines = []
+                for name, members in p.sets(list(policies), allowed, family).items():
+                    lines += [f"create {name} hash:net family {'inet' if family == 4 else 'inet6'}"]
+                    lines += [f"add {name} {member}" for member in members]
+                router.run("ipset", "restore", data="".join(f"{line}\n" for line in lines))
+                router.run(program, data=chains(interfaces, list(PLACES.values()), HOSTS, policies, family))
         for kind in KINDS:
             self.routers[kind].forget_flows()
 

@@ -21,7 +21,8 @@
 #include <unistd.h>
 
 enum { MOST = 256, BATCH = 32, PAYLOAD = 18 };
-struct flow { char kind[16]; int client, server; struct sockaddr_in from, to; char client_ns[256]; double *found; };
+union ip { struct sockaddr any; struct sockaddr_in four; struct sockaddr_in6 six; };
+struct flow { char kind[16]; int client, server; union ip from, to; socklen_t size; char client_ns[256]; double *found; };
 static struct flow flows[MOST];
 static struct mmsghdr batch[BATCH];
 
@@ -39,9 +40,13 @@ static void enter(const char *name) {
     close(fd);
 }
 
-static struct sockaddr_in address(const char *text, int port) {
-    struct sockaddr_in found = {.sin_family = AF_INET, .sin_port = htons(port)};
-    if (inet_pton(AF_INET, text, &found.sin_addr) != 1) { fprintf(stderr, "sender: address %s\n", text); exit(1); }
+static union ip address(const char *text, int port) {
+    union ip found = {0};
+    int six = strchr(text, ':') != NULL;
+    if (six) found.six = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    else found.four = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
+    void *to = six ? (void *)&found.six.sin6_addr : (void *)&found.four.sin_addr;
+    if (inet_pton(found.any.sa_family, text, to) != 1) { fprintf(stderr, "sender: address %s\n", text); exit(1); }
     return found;
 }
 
@@ -51,13 +56,13 @@ static int arrives(int fd, int milliseconds) {
 }
 
 static void prepare(struct flow *flow, const char *server_ns, int number) {
-    int tcp = !strcmp(flow->kind, "connect"), small = 1, yes = 1;
-    socklen_t size = sizeof flow->from;
+    int tcp = !strcmp(flow->kind, "connect"), small = 1, yes = 1, family = flow->to.any.sa_family;
+    socklen_t size = flow->size;
     char byte[PAYLOAD] = {0};
     enter(server_ns);
-    flow->server = socket(AF_INET, tcp ? SOCK_STREAM : SOCK_DGRAM, 0);
+    flow->server = socket(family, tcp ? SOCK_STREAM : SOCK_DGRAM, 0);
     setsockopt(flow->server, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (bind(flow->server, (struct sockaddr *)&flow->to, sizeof flow->to)) fail("bind the server", number);
+    if (bind(flow->server, &flow->to.any, size)) fail("bind the server", number);
     enter(flow->client_ns);
     if (tcp) {
         struct timeval most = {.tv_sec = 2};
@@ -66,9 +71,9 @@ static void prepare(struct flow *flow, const char *server_ns, int number) {
         return;
     }
     setsockopt(flow->server, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    flow->client = socket(AF_INET, SOCK_DGRAM, 0);
-    if (bind(flow->client, (struct sockaddr *)&flow->from, size)) fail("bind the client", number);
-    if (connect(flow->client, (struct sockaddr *)&flow->to, sizeof flow->to)) fail("connect", number);
+    flow->client = socket(family, SOCK_DGRAM, 0);
+    if (bind(flow->client, &flow->from.any, size)) fail("bind the client", number);
+    if (connect(flow->client, &flow->to.any, size)) fail("connect", number);
     int drop = !strcmp(flow->kind, "drop");
     for (int tries = 0; tries < 3; tries++) { /* the first may be lost to address resolution */
         send(flow->client, byte, sizeof byte, 0);
@@ -77,9 +82,9 @@ static void prepare(struct flow *flow, const char *server_ns, int number) {
     }
     if (drop && arrives(flow->server, 0)) { fprintf(stderr, "sender: flow %d arrives\n", number); exit(1); }
     if (!strcmp(flow->kind, "established")) {
-        struct sockaddr_in peer;
-        if (recvfrom(flow->server, byte, sizeof byte, 0, (struct sockaddr *)&peer, &size) < 0) fail("receive", number);
-        if (sendto(flow->server, byte, sizeof byte, 0, (struct sockaddr *)&peer, size) < 0) fail("answer", number);
+        union ip peer;
+        if (recvfrom(flow->server, byte, sizeof byte, 0, &peer.any, &size) < 0) fail("receive", number);
+        if (sendto(flow->server, byte, sizeof byte, 0, &peer.any, size) < 0) fail("answer", number);
         if (!arrives(flow->client, 1000)) { fprintf(stderr, "sender: flow %d is not answered\n", number); exit(1); }
     }
 }
@@ -93,9 +98,9 @@ static void make_connections(struct flow *flow, int count) {
     struct linger reset = {1, 0};
     char byte = 0;
     for (int made = 0; made < count; made++) {
-        int client = socket(AF_INET, SOCK_STREAM, 0), server;
-        if (bind(client, (struct sockaddr *)&flow->from, sizeof flow->from)) fail("bind", (int)(flow - flows));
-        if (connect(client, (struct sockaddr *)&flow->to, sizeof flow->to)) fail("connect", (int)(flow - flows));
+        int client = socket(flow->to.any.sa_family, SOCK_STREAM, 0), server;
+        if (bind(client, &flow->from.any, flow->size)) fail("bind", (int)(flow - flows));
+        if (connect(client, &flow->to.any, flow->size)) fail("connect", (int)(flow - flows));
         if ((server = accept(flow->server, NULL, NULL)) < 0) fail("accept", (int)(flow - flows));
         if (write(client, &byte, 1) != 1 || read(server, &byte, 1) != 1) fail("ask", (int)(flow - flows));
         if (write(server, &byte, 1) != 1 || read(client, &byte, 1) != 1) fail("answer", (int)(flow - flows));
@@ -127,6 +132,7 @@ int main(int argc, char **argv) {
         struct flow *flow = &flows[all];
         flow->from = address(from, from_port);
         flow->to = address(to, to_port);
+        flow->size = flow->to.any.sa_family == AF_INET6 ? sizeof flow->to.six : sizeof flow->to.four;
         flow->found = calloc(rounds, sizeof *flow->found);
         prepare(flow, server_ns, all++);
     }

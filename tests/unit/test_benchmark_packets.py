@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
+from itertools import pairwise
 
 import pytest
 from benchmarks import packet_chains, packet_peer
 from benchmarks.dumps import tables
 from benchmarks.packet_dispatch import tree
-from benchmarks.packet_policies import MIXES, POLICIES, PORT, members, sets, shapes, stored
+from benchmarks.packet_policies import MIXES, POLICIES, PORT, members, sets, shapes, six, stored
 
 from hostward.model import keys
 from hostward.model.decode import decode
+from hostward.render.ruleset import FAMILIES, Family
 
 NAMES = [f"cali{number:03x}" for number in range(300)] + ["cali", "calif"]
-ALLOWED = ("10.70.1.0",)
+ALLOWED = ("10.70.1.0", "fd70:1::1")
+
+
+def version(net: str) -> int:
+    return ip_network(net).version
+
+
+def test_a_network_has_a_counterpart_of_ipv6() -> None:
+    assert [six(net) for net in ("10.1.2.0/24", "198.18.0.0/16", "10.70.1.9/32")] == [
+        "fd19:10:1:2:0::/64",
+        "fd19:198:18:0:0::/48",
+        "fd19:10:70:1:9::/80",
+    ]
 
 
 def leads_to(rules: list[str], root: str, interface: str) -> tuple[str, int]:
@@ -48,9 +63,12 @@ def test_only_the_last_policy_allows(mix: str, protocol: str) -> None:
     assert [shape.number for shape in chosen] == list(range(POLICIES))
     assert chosen[-1].protocol == protocol
     assert PORT in chosen[-1].ports
-    filled = sets(chosen, ALLOWED)
-    assert [name for name, nets in filled.items() if f"{ALLOWED[0]}/32" in nets] == [chosen[-1].set_name]
-    assert f"{ALLOWED[0]}/32" not in members(0, ALLOWED)
+    allowed: dict[Family, str] = {4: "10.70.1.0/32", 6: "fd70:1::1/128"}
+    for family, net in allowed.items():
+        filled = sets(chosen, ALLOWED, family)
+        assert [name for name, nets in filled.items() if net in nets] == [chosen[-1].set_name(family)]
+        assert net not in members(0, ALLOWED, family)
+        assert {version(found) for nets in filled.values() for found in nets} == {family}
     for path, document in stored(chosen, ALLOWED):
         key = keys.parse(path)
         assert key is not None
@@ -58,9 +76,13 @@ def test_only_the_last_policy_allows(mix: str, protocol: str) -> None:
 
 
 @pytest.mark.parametrize("chains", [packet_chains.chains, packet_peer.chains])
-def test_every_chain_that_is_jumped_to_is_there(chains: object) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_chain_that_is_jumped_to_is_there(chains: object, family: Family) -> None:
     assert callable(chains)
-    text = chains(NAMES, NAMES[:1], ("host0", "host1"), shapes(MIXES[0], "UDP"))
+    text = chains(NAMES, NAMES[:1], ("host0", "host1"), shapes(MIXES[1], "UDP"), family)
+    nets = {word for line in text.splitlines() for before, word in pairwise(line.split(" ")) if before in ("-s", "-d")}
+    assert {version(net) for net in nets} == {family}
+    assert all(f" {name} " in text for name in sets(shapes(MIXES[1], "UDP"), ALLOWED, family))
     for table in tables(text).values():
         targets = {rule.split(" ")[-1] for rules in table.values() for rule in rules if " -g " in f" {rule}"}
         assert targets <= table.keys()
