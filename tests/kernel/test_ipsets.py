@@ -109,6 +109,14 @@ def test_reading_only_headers_and_only_our_sets(ns, sets):
     assert sets.read_sets([]) == {}
 
 
+def test_of_looks_at_headers_only_the_last_is_kept(ns, sets):
+    sets.apply(CreateSet("hw4-b", IPSet("hash:net", 4, frozenset())))
+    for number in range(1, 20):
+        sets.apply(UpdateSet("hw4-b", 4, frozenset({f"10.0.0.{number}"}), frozenset()))
+        assert sets.read_sets(members=False)["hw4-b"].count == number
+    assert len(sets._headers) == len(names(ns))
+
+
 def test_indexes_name_every_set_and_stay_over_a_swap(ns, sets):
     ns.run("ipset", "create", "other", "hash:ip")
     sets.apply(CreateSet("hw4-a", IPSet("hash:net", 4)))

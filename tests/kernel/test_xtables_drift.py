@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import subprocess
 import sys
@@ -27,6 +28,21 @@ CHAINS = {"hw-a": (Rule((), Jump("hw-b")), tagged(1)), "hw-b": (tagged(2), tagge
 def lab(tmp_path):
     with entered_lab(tmp_path) as lab:
         yield lab
+
+
+def test_reading_tables_of_ever_other_sizes_leaves_no_garbage(lab):
+    """Garbage is looked for rarely: what only that frees is memory that grows."""
+    lab.put(CHAINS, {"INPUT": HOOK})
+    lab.tables.fingerprint(FILTER)
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(4, 12):
+            lab.put({"hw-b": tuple(map(tagged, range(number)))})
+            lab.tables.fingerprint(FILTER)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 # --- drift -------------------------------------------------------------------------------------------------------------

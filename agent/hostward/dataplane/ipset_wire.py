@@ -10,7 +10,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
@@ -222,12 +221,6 @@ def header(body: bytes) -> Header | None:
         numbers[_ELEMENTS],
         numbers[_REFERENCES],
     )
-
-
-@lru_cache(maxsize=4096)
-def known_header(body: bytes) -> Header | None:
-    """The same of a message without members: most sets say what they said at the last look."""
-    return header(body)
 
 
 def index_of(body: bytes) -> int:

@@ -58,6 +58,8 @@ class IPSets:
         self.messages = 0
         """Those sent to change sets, so far."""
         self._open: Netlink | None = None
+        self._headers: dict[bytes, wire.Header | None] = {}
+        """Of the messages of the last look without members: most sets say what they said then."""
 
     def close(self) -> None:
         """Closes the socket; the next call opens another, in the namespace that its thread is in."""
@@ -81,9 +83,9 @@ class IPSets:
         """
         bodies = self._list(names, headers_only=not members)
         if not members:
-            return {
-                one.name: _actual(one) for one in map(wire.known_header, bodies) if one is not None and is_own_set(one.name)
-            }
+            known = self._headers
+            self._headers = {body: known[body] if body in known else wire.header(body) for body in bodies}
+            return {one.name: _actual(one) for one in self._headers.values() if one is not None and is_own_set(one.name)}
         found: dict[str, ActualSet] = {}
         content: dict[str, list[str]] = {}
         for body in bodies:

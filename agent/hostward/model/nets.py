@@ -10,7 +10,7 @@ from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> str | None:
     """The canonical form of an IPv4 or IPv6 address, None if it is none."""
     if "%" in text or "\0" in text:
@@ -22,7 +22,7 @@ def parse_address(text: str) -> str | None:
         return None
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=4096)
 def parse_net(text: str, *, bare: bool = True) -> str | None:
     """The canonical, masked `address/length` of a CIDR; with `bare` an address counts as /32 or /128 (R-7). None if neither."""
     address, slash, length_text = text.partition("/")
@@ -43,8 +43,10 @@ def parse_net(text: str, *, bare: bool = True) -> str | None:
         packed = inet_pton(family, address)
     except (OSError, UnicodeEncodeError):
         return None
-    value = int.from_bytes(packed) >> (bits - length) << (bits - length)
-    return f"{inet_ntop(family, value.to_bytes(bits // 8))}/{length}"
+    if length < bits:
+        packed = (int.from_bytes(packed) >> (bits - length) << (bits - length)).to_bytes(bits // 8)
+    net = f"{inet_ntop(family, packed)}/{length}"
+    return text if text == net else net  # the cache needn't hold it twice
 
 
 def family(net: str) -> int:

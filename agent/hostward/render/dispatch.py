@@ -20,7 +20,7 @@ MOST_IN_A_ROW: Final = 8
 _LAST: Final = "\U0010ffff"
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def by_interface(way: Way, name: str, target: Target, *, prefix: bool = False) -> Rule:
     """The same rule wherever and whenever it is needed."""
     return Rule((Interface(way, name, prefix),), target)

@@ -165,12 +165,12 @@ def _translatable(packet: Packet) -> bool:
     return packet.state not in ("INVALID", "UNTRACKED")
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def _number(address: str) -> int:
     return int(ip_address(address))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def _network(net: str) -> tuple[int, int]:
     parsed = ip_network(net)
     return int(parsed.network_address), int(parsed.netmask)

@@ -47,7 +47,7 @@ class Tier:
     denies: bool
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def _ends_group(name: str) -> bool:
     return crc32(name.encode("utf-8", "surrogatepass")) % ABOUT == 0
 
@@ -79,7 +79,7 @@ def profiles_of(endpoint: ResolvedEndpoint | ResolvedWorkload, direction: Direct
     return tuple(Group(chain, (chain,)) for chain in chains)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def jump(chain: str, protocol: int | None, guard: tuple[Match, ...] = ()) -> Rule:
     """The same rule wherever and whenever it is needed. The packet's header is looked at before anything else (D10)."""
     return Rule((*_only(protocol), *guard), Jump(chain))

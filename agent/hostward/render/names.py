@@ -62,7 +62,7 @@ def policy_title(key: ResourceKey) -> str:
     return f"{_SHORT[key.kind]}/{where}"
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def policy_chain(key: ResourceKey, direction: Direction) -> str:
     """The chain of a policy's rules of one direction; global policies by their own name."""
     prefix = "hw-pi-" if direction == "ingress" else "hw-po-"
@@ -75,13 +75,13 @@ def group_chain(members: Iterable[str], direction: Direction) -> str:
     return prefix + _hash("\n".join(members), MAX_CHAIN_NAME - len(prefix))
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def profile_chain(name: str, direction: Direction) -> str:
     """The chain of a profile's rules of one direction."""
     return chain_name("hw-pri-" if direction == "ingress" else "hw-pro-", name)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def endpoint_chain(interface: str, direction: Direction, traffic: Literal["", "fw", "wl"] = "") -> str:
     """The chain of the endpoint that governs an interface: its own traffic, forwarded, or forwarded from or to workloads.
 
@@ -91,13 +91,13 @@ def endpoint_chain(interface: str, direction: Direction, traffic: Literal["", "f
     return prefix + ANY_INTERFACE_ID if interface == "*" else chain_name(prefix, interface)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=8192)
 def workload_chain(interface: str, direction: Direction) -> str:
     """The chain of what comes from a workload (`hw-fw-…`, egress policies) or goes to it (`hw-tw-…`, ingress ones)."""
     return chain_name("hw-fw-" if direction == "egress" else "hw-tw-", interface)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=16384)
 def set_name(ref: SetRef, family: Family) -> str:
     """The kernel's name of a set, at most 31 characters; the letter says its type, which so never changes under a name."""
     match ref:

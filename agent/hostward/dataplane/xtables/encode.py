@@ -225,7 +225,7 @@ def check_chain_name(name: str) -> None:
         raise EncodeError(f"chain name {name!r}: 1 to {MAX_CHAIN_NAME} letters, digits and _.:~- are possible")
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=1024)
 def _standard(name: str) -> bytes:
     return part(name, 0, bytes(4))
 
@@ -236,7 +236,7 @@ def _comment(comment: str) -> bytes:
     return part("comment", 0, comment.encode().ljust(MAX_COMMENT + 1, b"\0"))
 
 
-@lru_cache(maxsize=16384)
+@lru_cache(maxsize=1024)
 def _set_match(match: InSet) -> bytes:
     """The structure of revision 4 (xt_set_info_match_v4, Linux 3.19): index 0, directions, no questions about counters."""
     if not match.name or len(match.name.encode()) > MAX_SET_NAME:
@@ -247,7 +247,7 @@ def _set_match(match: InSet) -> bytes:
     return part("set", _SET_REVISION, struct.pack("=HBB44x", 0, len(match.dimensions), flags))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=1024)
 def _ports(match: PortSet) -> bytes:
     """The structure of revision 1 (xt_multiport_v1): which side, how many slots, the ports, which of them begin a range."""
     ports: list[int] = []

@@ -66,8 +66,9 @@ class _Asking:
     def _get(self, level: int, option: int, request: bytearray) -> int:
         """Fills `request` with the answer; 0 or an errno."""
         length = ct.c_uint32(len(request))
-        buffer = (ct.c_char * len(request)).from_buffer(request)
-        failed = _libc.getsockopt(self._socket.fileno(), level, option, buffer, ct.byref(length))
+        # By its first byte: a type for each length would be made anew each time, kilobytes that only a collection frees.
+        start = ct.c_char.from_buffer(request)
+        failed = _libc.getsockopt(self._socket.fileno(), level, option, ct.byref(start), ct.byref(length))
         return ct.get_errno() if failed else 0
 
 
