@@ -145,7 +145,7 @@ def _spare_memory() -> None:
     gc.disable()
     with suppress(OSError, AttributeError):  # a C library without it does as it does
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 256 << 10)
+        libc.mallopt(M_MMAP_THRESHOLD, 64 << 10)
         libc.mallopt(M_ARENA_MAX, 2)
 
 
@@ -163,7 +163,12 @@ def _settled(restart: Restart) -> None:
 
 
 def _trim() -> None:
-    """Gives freed memory back to the system, now and then; garbage is looked for from the first time on."""
+    """Gives freed memory back to the system, now and then; garbage is looked for from the first time on.
+
+    A whole collection also frees the tuples that Python keeps, by size, for the next ones: megabytes after many changes.
+    """
+    if gc.isenabled():  # else the start has just collected, or isn't over, and there is a million of its values to look at
+        gc.collect()
     gc.enable()
     with suppress(OSError, AttributeError):  # a C library without it keeps what it has
         ctypes.CDLL(None).malloc_trim(0)
