@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import lru_cache
 from itertools import product
 from typing import Final
 
@@ -81,7 +81,7 @@ def hooks(table: TableName, options: Options, needs: Needs) -> dict[str, Hook]:
     return result
 
 
-@cache
+@lru_cache(maxsize=16)
 def all_hooks(table: TableName, options: Options) -> frozenset[Rule]:
     """Every rule that may stand in a kernel chain under these options, whatever is needed."""
     found = [hooks(table, options, Needs(*given)) for given in product((False, True), repeat=len(fields(Needs)))]
