@@ -65,9 +65,7 @@ def are_first(site: Site) -> bool:
     """Whether ours come first in every chain of the kernel that they are in."""
     hooks = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("filter", "INPUT"), ("filter", "FORWARD"), ("filter", "OUTPUT"))
     return all(
-        re.fullmatch(
-            rf"-A {chain} (-i cali\+ )?-j hw-\S+", site.agent.iptables("-t", table, "-S", chain, "1", family=family).strip()
-        )
+        re.match(rf"-A {chain} (-i cali\+ .*)?-j hw-", site.agent.iptables("-t", table, "-S", chain, "1", family=family))
         for table, chain in hooks
         for family in (4, 6)
     )

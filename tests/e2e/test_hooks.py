@@ -43,7 +43,7 @@ def test_rules_come_and_go_with_the_policies_that_need_them_and_trust_no_bits_of
     raw = d.policy("raw", 5, [d.to_ports("Deny", [80], "TCP")], doNotTrack=True, applyOnForward=True)
     entry = {f"mangle/v{family} -A PREROUTING -j hw-PREROUTING" for family in (4, 6)}
     both = {f"raw/v{family} -A {chain} -j hw-{chain}" for family in (4, 6) for chain in ("PREROUTING", "OUTPUT")}
-    spoofed = {f"raw/v{family} -A PREROUTING -i cali+ -j hw-wl-raw" for family in (4, 6)}
+    spoofed = {f"raw/v{family} -A PREROUTING -i cali+ -m rpfilter --validmark --invert -j hw-wl-raw" for family in (4, 6)}
     usual = leading(guarded) - entry
     assert entry <= leading(guarded)
     assert spoofed <= usual

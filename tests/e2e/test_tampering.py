@@ -54,7 +54,7 @@ def flush_ours(site: Site) -> None:
 def delete_jumps(site: Site) -> None:
     both(site, "-D", "INPUT", "-j", "hw-INPUT")
     both(site, "-t", "mangle", "-D", "PREROUTING", "-j", "hw-PREROUTING")
-    both(site, "-t", "raw", "-D", "PREROUTING", "-i", "cali+", "-j", "hw-wl-raw")
+    both(site, "-t", "raw", "-D", "PREROUTING", "-i", "cali+", "-m", "rpfilter", "--validmark", "--invert", "-j", "hw-wl-raw")
 
 
 def change_a_rule(site: Site) -> None:

@@ -36,7 +36,7 @@ SETTINGS: Final = replace(
 OPTIONS: Final = options(SETTINGS, ())
 FILTER: Final[TableName] = "filter"
 ALWAYS: Final = {
-    "raw PREROUTING -i cali+ -j hw-wl-raw",
+    "raw PREROUTING -i cali+ -m rpfilter --invert --validmark -j hw-wl-raw",
     "filter INPUT -j hw-INPUT",
     "filter FORWARD -j hw-FORWARD",
     "filter FORWARD -i cali+ -j hw-accepted",
@@ -77,7 +77,7 @@ def hooks(ruleset: Ruleset, family: int = 4) -> set[str]:
         ("", ALWAYS),
         ("normal", ALWAYS | OF_HOSTS),
         ("pre_dnat", ALWAYS | OF_HOSTS | {"mangle PREROUTING -j hw-PREROUTING"}),
-        ("untracked", ALWAYS - {"raw PREROUTING -i cali+ -j hw-wl-raw"} | OF_HOSTS | RAW),
+        ("untracked", ALWAYS - {"raw PREROUTING -i cali+ -m rpfilter --invert --validmark -j hw-wl-raw"} | OF_HOSTS | RAW),
         ("forward", {rule for rule in ALWAYS if "hw-accepted" not in rule} | OF_HOSTS),
     ],
 )

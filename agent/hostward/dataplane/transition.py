@@ -243,7 +243,7 @@ def with_generation(raw: Table, marks: Marks, generation: bool) -> Table:
 def _judged(live: Live, hook: str, wanted: Table) -> Chain:
     """What is live in a kernel chain of raw: rules that ask for something, or a jump that all packets take.
 
-    Only for workloads' packets a rule leads to their chain: those that aren't known, of other settings or another version, are
+    Only for what workloads send a rule leads to their chain: those that aren't known, of other settings or another version, are
     taken for the usual ones.
     """
     builtin = live.tables["raw"].actual.builtins.get(hook, ())

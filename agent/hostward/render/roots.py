@@ -13,7 +13,7 @@ from typing import Final
 
 from hostward.model.rules import ICMPV6
 from hostward.render import names, workload
-from hostward.render.dispatch import WAYS, by_interface
+from hostward.render.dispatch import WAYS
 from hostward.render.failsafes import failsafe_rules
 from hostward.render.marks import clear, is_clear, is_set, put
 from hostward.render.options import Options
@@ -69,7 +69,7 @@ def hooks(table: TableName, options: Options, needs: Needs) -> dict[str, Hook]:
     result = {chain: Hook((Rule((), Jump(f"hw-{chain}")),)) for chain in HOOKED[table]}
     match table:
         case "raw" if not needs.untracked:
-            return {"PREROUTING": Hook(workload.enter(options, "in", names.WORKLOAD_RAW, goto=False))}
+            return {"PREROUTING": Hook(workload.spoofing(options))}
         case "mangle":
             entry = {"PREROUTING": result["PREROUTING"]} if needs.pre_dnat else {}
             leave = Hook((Rule(_translated(options), Jump("hw-POSTROUTING")),))
@@ -99,7 +99,7 @@ def _accepted(options: Options, needs: Needs) -> Chain:
     by_mark = (Rule((is_set(options.marks.accept),), ACCEPT, "hw:accepted-by-policy"),)
     if needs.of_workloads:
         return by_mark
-    of_workloads = [rule for way in WAYS for rule in workload.enter(options, way, names.ACCEPTED, goto=False)]
+    of_workloads = [rule for way in WAYS for rule in workload.every(options, way, Jump(names.ACCEPTED))]
     return (*of_workloads, *(by_mark if needs.hosts else ()))
 
 
@@ -127,7 +127,9 @@ def _raw(options: Options, needs: Needs) -> dict[str, Chain]:
     accepted = is_set(options.marks.accept)
     result = {}
     for root, dispatch in (("hw-PREROUTING", names.FROM_ENDPOINT), ("hw-OUTPUT", names.TO_ENDPOINT)):
-        workloads = workload.enter(options, "in", names.WORKLOAD_RAW) if root == "hw-PREROUTING" else ()
+        workloads: Chain = ()
+        if root == "hw-PREROUTING":
+            workloads = (*workload.spoofing(options), *workload.every(options, "in", RETURN))
         judge = (Rule((), Jump(dispatch)), Rule((accepted,), NoTrack()), Rule((accepted,), ACCEPT))
         result[root] = (Rule((), clear(options.marks.all)), *workloads, *judge)
     return result
@@ -160,22 +162,22 @@ def _filter(options: Options, needs: Needs, hosts: Chain) -> dict[str, Chain]:
 
     What is forwarded on an open connection between host interfaces is looked at once, for both its sides.
     """
-    from_workload = workload.enter(options, "in", names.WORKLOAD_TO_HOST)
-    through_workload = (
-        *workload.enter(options, "in", names.FORWARD_FROM_WORKLOAD),
-        *workload.enter(options, "out", names.FORWARD_TO_WORKLOAD),
-    )
+    from_workload = workload.every(options, "in", Jump(names.WORKLOAD_TO_HOST, goto=True))
+    through_workload = workload.through(options, hosts=needs.of_workloads)
     marked = needs.untracked or needs.pre_dnat
-    chains = workload.forward_chains(options, workload.HostsWord(needs.of_workloads, needs.any_workloads, marked))
-    if not needs.of_workloads and options.filter_allow == "ACCEPT":
+    chains: dict[str, Chain] = {}
+    if needs.of_workloads:
+        chains |= workload.forward_chains(options, of_workloads=needs.any_workloads, before=marked)
+    elif options.filter_allow == "ACCEPT":
         chains[names.ACCEPTED] = (Rule((), ACCEPT),)
     cut = _cut(options)
     if not needs.hosts:
         leaving = {"hw-OUTPUT": cut} if cut else {}
         return chains | leaving | {"hw-INPUT": (*cut, *from_workload), "hw-FORWARD": (*cut, *through_workload)}
+    if not needs.of_workloads:
+        through_workload += workload.every(options, "in", RETURN)
     marks = options.marks
     accepted = (Rule((is_set(marks.accept),), Verdict(options.filter_allow)),)
-    to_workload = (by_interface("out", prefix, RETURN, prefix=True) for prefix in options.workload_prefixes)
     return chains | {
         names.TRANSLATED: (Rule((), put(marks.translated)),),
         "hw-INPUT": (*cut, *from_workload, *(accepted if marked else ()), *hosts),
@@ -184,7 +186,7 @@ def _filter(options: Options, needs: Needs, hosts: Chain) -> dict[str, Chain]:
             *(accepted if needs.untracked else ()),
             # Which interface such a packet leaves by isn't known here yet: POSTROUTING judges it.
             Rule((DNATED,), Jump(names.TRANSLATED, goto=True)),
-            *to_workload,
+            *workload.every(options, "out", RETURN),
             Rule((), Jump(names.TO_ENDPOINT)),
         ),
         "hw-FORWARD": (

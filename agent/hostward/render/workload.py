@@ -32,6 +32,7 @@ from hostward.render.ruleset import (
     Protocol,
     ReversePath,
     Rule,
+    Target,
     Verdict,
 )
 from hostward.render.steps import ESTABLISHED, Judges, Place, compact, ended, entrance, profile_rules, tier_rules, unmarked
@@ -122,43 +123,38 @@ def to_host_chains(family: Family, options: Options) -> dict[str, Chain]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class HostsWord:
-    """What hosts' `applyOnForward` policies have to say of workloads' traffic: of any interface's, and of workload interfaces'
-    own, as only `*` has. `before`: they may have spoken before, in raw or mangle."""
+def through(options: Options, *, hosts: bool) -> Chain:
+    """What leads in FORWARD from and to workloads (H-37). What comes back from a workload's chain is allowed by it.
 
-    any: bool = False
-    of_workloads: bool = False
-    before: bool = False
+    `hosts`: there are hosts' `applyOnForward` policies, which judge too, in chains around those.
+    """
+    if hosts:
+        sent, got = Jump(names.FORWARD_FROM_WORKLOAD, goto=True), Jump(names.FORWARD_TO_WORKLOAD, goto=True)
+    else:
+        sent, got = Jump(names.FROM_WORKLOAD), Jump(names.TO_WORKLOAD, goto=True)
+    return (*every(options, "in", sent), *every(options, "out", got))
 
 
-def forward_chains(options: Options, hosts: HostsWord) -> dict[str, Chain]:
-    """Forwarding from and to workloads: `applyOnForward` policies of the host's sides around the workloads' own (H-37).
+def forward_chains(options: Options, *, of_workloads: bool, before: bool) -> dict[str, Chain]:
+    """Forwarding from and to workloads with hosts' `applyOnForward` policies around the workloads' own. `of_workloads`: `*` has
+    such for workloads' interfaces, too. `before`: hosts' policies may have spoken before, in raw or mangle.
 
-    What comes back from a workload's chain is allowed by it. Where hosts have a word too, the accept mark says what the last
-    one came to: it is set once for all that let the packet go back, as they do with open connections; who judges clears it.
-    What goes to a workload and isn't judged any more after that doesn't come back here.
+    The accept mark says what the last one came to: it is set once for all that let the packet go back, as they do with open
+    connections; who judges clears it. What goes to a workload and isn't judged any more after that doesn't come back here.
     """
     accept = options.marks.accept
-    into = Rule((is_clear(accept),) if hosts.before else (), Jump(names.FROM_WORKLOAD_FORWARD))
-    out = Rule((), Jump(names.TO_WORKLOAD_FORWARD))
-    to_workload = Jump(names.TO_WORKLOAD, goto=not hosts.of_workloads)
-    to_any = (by_interface("out", prefix, to_workload, prefix=True) for prefix in options.workload_prefixes)
-    marked = (Rule((), put(accept)),) if hosts.any else ()
+    into = Rule((is_clear(accept),) if before else (), Jump(names.FROM_WORKLOAD_FORWARD))
+    marked, out = Rule((), put(accept)), Rule((), Jump(names.TO_WORKLOAD_FORWARD))
+    to_workload = Jump(names.TO_WORKLOAD, goto=not of_workloads)
     return {
         names.FORWARD_FROM_WORKLOAD: (
-            *((into,) if hosts.of_workloads else ()),
-            *marked,
+            *((into,) if of_workloads else ()),
+            marked,
             Rule((), Jump(names.FROM_WORKLOAD)),
-            *to_any,
-            *((out,) if hosts.any else ()),
+            *every(options, "out", to_workload),
+            out,
         ),
-        names.FORWARD_TO_WORKLOAD: (
-            *((into,) if hosts.any else ()),
-            *marked,
-            Rule((), to_workload),
-            *((out,) if hosts.of_workloads else ()),
-        ),
+        names.FORWARD_TO_WORKLOAD: (into, marked, Rule((), to_workload), *((out,) if of_workloads else ())),
     }
 
 
@@ -171,12 +167,19 @@ def lent(workload: ResolvedWorkload, family: Family, options: Options) -> Chain:
 
 
 def raw_chain(lent_to: Mapping[str, Chain]) -> Chain:
-    """No workload sends from an address that isn't routed to it (H-32), but what is lent to it, by its interface."""
+    """For what a workload sends from an address that isn't routed to it (H-32): dropped, but for what is lent to it."""
     lending = (rule for _, rules in sorted(lent_to.items()) for rule in rules)
-    return (*lending, Rule((ReversePath(),), Verdict("DROP"), counter="drop * egress spoofed"))
+    return (*lending, Rule((), Verdict("DROP"), counter="drop * egress spoofed"))
 
 
-def enter(options: Options, way: Way, name: str, *, goto: bool = True) -> Chain:
-    """The rules of a root chain by which packets of workload interfaces leave it for a chain of their own."""
-    target = Jump(name, goto)
+def spoofing(options: Options) -> Chain:
+    """What leads there: all that others pay is one rule."""
+    return tuple(
+        Rule((Interface("in", prefix, prefix=True), ReversePath()), Jump(names.WORKLOAD_RAW))
+        for prefix in options.workload_prefixes
+    )
+
+
+def every(options: Options, way: Way, target: Target) -> Chain:
+    """What is done with all packets that come from workload interfaces, or go to one."""
     return tuple(by_interface(way, prefix, target, prefix=True) for prefix in options.workload_prefixes)
