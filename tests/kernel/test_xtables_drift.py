@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from hostward.dataplane.kernel import KernelError, Unknown
+from hostward.dataplane.kernel import KernelError, TableEdit, Unknown
 from hostward.dataplane.xtables import compat
 from hostward.dataplane.xtables.encode import Encoder
 from hostward.dataplane.xtables.libiptc import Handle
@@ -94,9 +94,10 @@ def test_a_small_write_reads_back_what_it_wrote(lab, monkeypatch):
     lab.put(CHAINS, {"INPUT": HOOK})
     monkeypatch.setattr(Handle, "commit", lambda _: None)  # as if somebody had undone it at once
     for chains in ({"hw-b": (tagged(2),)}, {"hw-d": (tagged(6),)}, {"hw-b": None, "hw-a": ()}):
-        with pytest.raises(KernelError, match="not as it was just written"):
+        with pytest.raises(KernelError, match="not as it was written"):
             lab.put(chains)
     monkeypatch.undo()
+    lab.tables.learn(FILTER, [rule for chain in CHAINS.values() for rule in chain])
     assert lab.own() == CHAINS
 
 
@@ -240,9 +241,39 @@ def test_a_commit_that_somebody_undid_at_once_is_noticed(lab, monkeypatch):
         lab.tool(FILTER, "-F", "hw-b")
 
     monkeypatch.setattr(Handle, "commit", undone)
-    with pytest.raises(KernelError, match="hw-b is not as it was just written") as lost:
+    with pytest.raises(KernelError, match="hw-b is not as it was written") as lost:
         lab.put(CHAINS, {"INPUT": HOOK})
     assert lost.value.retry
+
+
+def test_what_another_table_relies_on_is_read_back_first(lab):
+    mangle = TableId(4, "mangle")
+    lab.tables.apply(TableEdit(FILTER, CHAINS, {"INPUT": HOOK}))
+    lab.tool(FILTER, "-F", "hw-b")
+    lab.tables.apply(TableEdit(TableId(6, "mangle"), {"hw-m": (tagged(1),)}, {}))  # no packet meets both families
+    with pytest.raises(KernelError, match="hw-b is not as it was written") as lost:
+        lab.tables.apply(TableEdit(mangle, {"hw-m": (tagged(1),)}, {}))
+    assert lost.value.retry
+    assert lab.own(mangle) == {}
+
+
+def test_what_was_not_read_back_is_with_the_next_change(lab):
+    lab.put(CHAINS, {"INPUT": HOOK})
+    lab.tables.apply(TableEdit(FILTER, {"hw-b": (tagged(7),)}, {}))
+    lab.tool(FILTER, "-F", "hw-b")
+    lab.tables.apply(TableEdit(FILTER, {"hw-a": (tagged(8),)}, {}))
+    assert lab.tables.unverified() == [FILTER]
+    with pytest.raises(KernelError, match="hw-b is not as it was written"):
+        lab.tables.verify(FILTER)
+
+
+def test_what_was_not_read_back_is_noticed_by_a_look(lab):
+    lab.put(CHAINS, {"INPUT": HOOK})
+    lab.tables.apply(TableEdit(FILTER, {"hw-b": (tagged(7),)}, {}))
+    left = lab.tables.seen(FILTER)
+    lab.tool(FILTER, "-F", "hw-b")
+    assert lab.tables.fingerprint(FILTER) != left
+    assert lab.tables.unverified() == []
 
 
 def test_a_second_thread_is_refused(lab):

@@ -40,7 +40,10 @@ class Lab:
         self.ns.run(program, "--noflush", data="\n".join(lines))
 
     def put(self, chains: dict[str, Chain | None], hooks: dict[str, Hook] | None = None, table: TableId = FILTER) -> None:
+        """Writes, and reads back."""
         self.tables.apply(TableEdit(table, chains, hooks or {}))
+        for written in self.tables.unverified():
+            self.tables.verify(written)
 
     def own(self, table: TableId = FILTER) -> dict[str, tuple[Rule | Unknown, ...]]:
         return dict(self.tables.read_table(table).chains)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,34 @@ def test_tables_are_read_back_whole_now_and_then(kernel: FakeKernel) -> None:
 
 WEP = {"spec": {"node": "w1", "interfaceName": "cali1", "ipNetworks": ["10.0.1.5/32"], "profiles": ["kns.shop"]}}
 PODS = LINKS | {name: Link(name, index, True) for index, name in enumerate(("cali1", "cali2"), 5)}
+
+
+def test_what_was_written_is_read_back_unless_something_waits(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Callable[[], bool]] = []
+    monkeypatch.setattr(kernel, "verify", asked.append)
+    applier, wanted = Applier(kernel), Ruleset({FILTER: Table({"hw-INPUT": (Rule((), DROP),)}, {})})
+
+    def hurry() -> bool:
+        return True
+
+    applier.bring(wanted, Marks.from_mask(0xFF000000), None, hurry)
+    assert asked == [hurry]
+    kernel.chains[FILTER].clear()
+    assert any(applier.looks())
+    applier.repair()
+    assert not asked[1]()
+
+
+def test_a_change_that_was_undone_at_once_is_made_again(kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def undone(_: Callable[[], bool]) -> None:
+        monkeypatch.undo()
+        kernel.chains[FILTER].clear()
+        raise KernelError("it is not as it was written", retry=True)
+
+    monkeypatch.setattr(kernel, "verify", undone)
+    wanted = Ruleset({FILTER: Table({"hw-INPUT": (Rule((), DROP),)}, {})})
+    Applier(kernel).bring(wanted, Marks.from_mask(0xFF000000))
+    assert kernel.chains[FILTER] == {"hw-INPUT": (Rule((), DROP),)}
 
 
 def test_workloads_are_told_of(agent: Agent) -> None:

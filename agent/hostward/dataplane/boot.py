@@ -52,6 +52,7 @@ def put(kernel: Kernel, family: Family, saved: SavedFamily) -> None:
     for table in TABLES:
         where = TableId(family, table)
         _put_table(kernel, where, saved.scripts.get(table, f"*{table}\nCOMMIT\n"))
+    kernel.verify()
     _remove_sets(kernel, family, saved.sets)
 
 
@@ -79,6 +80,7 @@ def remove(kernel: Kernel, family: Family) -> None:
         where = TableId(family, table)
         for edit in _removals(where, kernel.read_table(where)):
             kernel.apply(edit)
+    kernel.verify()
     _remove_sets(kernel, family)
 
 

@@ -132,6 +132,9 @@ class FakeKernel:
             if is_own_set(name) and (found := self.sets[name])
         }
 
+    def verify(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """What was written is there."""
+
     def placed(self, table: TableId, chains: Mapping[str, Chain]) -> None:
         """No packet was ever seen."""
 

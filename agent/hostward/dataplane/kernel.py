@@ -6,7 +6,7 @@ The real kernel (`xtables`, `ipsets`) and the strict fake implement `Kernel`. On
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -176,7 +176,13 @@ class Kernel(Protocol):
         """Our sets in the kernel, all or those named that exist."""
 
     def apply(self, step: Step) -> None:
-        """Carries out one step of a plan."""
+        """Carries out one step of a plan. A commit that another table's relies on is read back before that."""
+
+    def verify(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Reads back what was written and wasn't yet. What a hurry leaves is read with what comes next, or by `changed`.
+
+        Raises KernelError, with `retry`, where the kernel no longer holds what was just written.
+        """
 
     def placed(self, table: TableId, chains: Mapping[str, Chain]) -> None:
         """Names the rules that stand in own chains, where a read can't tell equal rules apart that mean two things."""

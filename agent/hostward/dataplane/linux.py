@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -77,6 +77,14 @@ class LinuxKernel:
             with self._counted("sets"):
                 self._sets.apply(step)
             self.calls["sets", "members"] += members_of(step)
+
+    def verify(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Reads back what was written and wasn't yet, a table at a time, until there is a hurry."""
+        for table in self._tables.unverified():
+            if hurry():
+                return
+            with self._counted("read"):
+                self._tables.verify(table)
 
     def placed(self, table: TableId, chains: Mapping[str, Chain]) -> None:
         """Names the rules that stand in own chains."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from hostward.dataplane.kernel import (
@@ -76,18 +76,21 @@ class Applier:
         self.saw_change = False
         """Whether the last look found that others changed something, and not only that too little is known to tell."""
 
-    def bring(self, desired: Ruleset, marks: Marks, focus: Focus | None = None) -> Outcome:
+    def bring(
+        self, desired: Ruleset, marks: Marks, focus: Focus | None = None, hurry: Callable[[], bool] = lambda: False
+    ) -> Outcome:
         """Makes the kernel hold `desired`. Lost races are tried again here; raises KernelError when that doesn't help.
 
         A lock that somebody keeps is no lost race: it was waited for already, and is the caller's to report. `focus` names
         what may differ from what was last brought without an error; only that is looked at, as far as nobody is known to
-        have interfered. What others change is looked for by `looks`, not here.
+        have interfered. What others change is looked for by `looks`, not here. What was written is read back at the end, unless
+        there is a `hurry`.
         """
-        return self._bring(dict.fromkeys(self._kernel.families(), (desired, marks)), focus)
+        return self._bring(dict.fromkeys(self._kernel.families(), (desired, marks)), focus, hurry)
 
     def repair(self) -> Outcome:
         """Puts back what others changed of what was wholly there. Raises KernelError as `bring` does."""
-        return self._bring(dict(self._there), None)
+        return self._bring(dict(self._there), None, lambda: False)
 
     def forget(self) -> None:
         """Trusts nothing that was remembered: the next apply reads everything."""
@@ -96,7 +99,7 @@ class Applier:
         self._left_sets = {}
         self._settled.clear()
 
-    def _bring(self, parts: Parts, focus: Focus | None) -> Outcome:
+    def _bring(self, parts: Parts, focus: Focus | None, hurry: Callable[[], bool]) -> Outcome:
         outcome = Outcome()
         before = self._kernel.effort()
         for attempt in range(ATTEMPTS):
@@ -108,6 +111,7 @@ class Applier:
                     outcome.lock_waits.append(time.monotonic() - began)
                     self._refresh_sets(outcome)
                     self._bring_families(parts, focus, outcome)
+                    self._kernel.verify(hurry)
             except KernelError as error:
                 self.forget()
                 if not locked or not error.retry or attempt == ATTEMPTS - 1:

@@ -1,6 +1,7 @@
 """Looks at what the kernel holds: for what others changed, which is put back, and at the packet counters.
 
-A look is made a piece at a time, the sets and then table by table, so that a change waits behind one piece and not behind all.
+A look is made a piece at a time, the sets and then table by table, so that a change waits behind one piece and not behind all;
+and behind none that can wait.
 Engine thread only.
 """
 
@@ -15,6 +16,8 @@ from hostward.engine.counting import Counting
 from hostward.engine.schedule import COUNT_INTERVAL, MOST_FOR_COUNTS, Checks, Every
 from hostward.engine.telling import Teller
 from hostward.model.settings import Settings
+
+PATIENCE = 0.5  # seconds that a look is put off while changes come one after another
 
 
 class Inspector:
@@ -53,15 +56,12 @@ class Inspector:
 
     def look(self, hurry: Callable[[], bool]) -> bool:
         """What it is time for, until there is something else to do; whether a look is over."""
-        over = False
-        while not over and time.monotonic() >= self.due:
-            over = self._look_for_changes()
-            if hurry():
-                return over
-        counted = False
-        while not counted and time.monotonic() >= self._counts.due:
-            counted = self._count()
-            if hurry():
+        over = counted = False
+        for _ in _pieces(lambda: self.due, self._checks, hurry):
+            if over := self._look_for_changes():
+                break
+        for _ in _pieces(lambda: self._counts.due, self._counts, hurry):
+            if counted := self._count():
                 break
         return over or counted
 
@@ -114,3 +114,14 @@ class Inspector:
             self._counted = None
             self._counts.done(time.monotonic(), self._count_cpu)
         return over
+
+
+def _pieces(due: Callable[[], float], when: Checks, hurry: Callable[[], bool]) -> Iterator[None]:
+    """One piece of a look after another, while it is time; in a hurry one alone, and only when it has waited long enough."""
+    while time.monotonic() >= due():
+        hurried = hurry()
+        if hurried and time.monotonic() < when.due + PATIENCE:
+            return
+        yield
+        if hurried:
+            return

@@ -263,7 +263,7 @@ class Loop:
         wanted, focus, refused = desired, self._focus, dict[str, KernelError]()
         while True:
             try:
-                outcome = self._applier.bring(wanted, marks, focus)
+                outcome = self._applier.bring(wanted, marks, focus, self._mailbox.has_something)
             except KernelError as error:
                 name = own_set(error.step.name, desired.sets) if isinstance(error.step, SetStep) else None
                 if name is None or name in refused or len(refused) >= MOST_REFUSED:

@@ -111,7 +111,7 @@ class HeadsInBlob:
     """Reads a chain's name from the header before its first rule: for a few jumps no table need be parsed."""
 
     layout: Layout
-    blob: bytes
+    blob: bytes | bytearray
 
     def get(self, place: int, default: str, /) -> str:
         """See `Heads`."""
@@ -121,7 +121,7 @@ class HeadsInBlob:
         return self.blob[name:place].partition(b"\0")[0].decode(errors="replace")
 
 
-def find_chain(layout: Layout, blob: bytes, name: str) -> list[Span] | None:
+def find_chain(layout: Layout, blob: bytes | bytearray, name: str) -> list[Span] | None:
     """Where the rules of one user chain are, None if there is no such chain. Looks at nothing else. Raises LayoutError."""
     label = blob.find(_HEADER_TARGET + name.encode(errors="replace") + b"\0")
     if label < 0:
@@ -150,7 +150,7 @@ def chain_names(blob: bytes | bytearray) -> list[str]:
     return [name for name in found if name not in ("", "ERROR")]  # the header that ends every table, and the name in it
 
 
-def find_kernel_chain(layout: Layout, info: TableInfo, blob: bytes, name: str) -> list[Span] | None:
+def find_kernel_chain(layout: Layout, info: TableInfo, blob: bytes | bytearray, name: str) -> list[Span] | None:
     """Where the rules of one of the kernel's chains are, None if the table has no such chain. Raises LayoutError."""
     hook = HOOK_NAMES.index(name) if name in HOOK_NAMES else -1
     if hook < 0 or not info.valid_hooks >> hook & 1:
@@ -168,7 +168,9 @@ def find_kernel_chain(layout: Layout, info: TableInfo, blob: bytes, name: str) -
     return spans
 
 
-def contents(layout: Layout, blob: bytes, spans: list[Span], heads: Heads, set_name: Callable[[int], str]) -> list[bytes]:
+def contents(
+    layout: Layout, blob: bytes | bytearray, spans: list[Span], heads: Heads, set_name: Callable[[int], str]
+) -> list[bytes]:
     """What identifies each of these rules, see `layout.content`. The blob was read into zeroed memory. Raises LayoutError."""
     found = []
     ip, header, offsets = layout.ip, layout.header, layout.offsets
@@ -177,7 +179,7 @@ def contents(layout: Layout, blob: bytes, spans: list[Span], heads: Heads, set_n
         leads_to = TO_MODULE if blob[target + 2] else _leads_to(blob, target, end, heads)
         stop = end if leads_to is TO_MODULE else target
         if SET_MATCH not in blob[at + header : target]:
-            found.append(blob[at : at + ip] + blob[at + header : stop] + leads_to)
+            found.append(b"".join((blob[at : at + ip], blob[at + header : stop], leads_to)))
             continue
         pieces, names, begin = [blob[at : at + ip]], b"", at + header
         for place in _set_places(blob, at + header, target):
@@ -201,7 +203,7 @@ def references(layout: Layout, blob: bytes, spans: list[Span]) -> tuple[frozense
     return frozenset(indexes), jumps
 
 
-def _set_places(blob: bytes, begin: int, end: int) -> Iterator[int]:
+def _set_places(blob: bytes | bytearray, begin: int, end: int) -> Iterator[int]:
     """Where the set matches among a rule's matches have their indexes."""
     while begin < end:
         (size,) = INDEX.unpack_from(blob, begin)
@@ -212,7 +214,7 @@ def _set_places(blob: bytes, begin: int, end: int) -> Iterator[int]:
         begin += size
 
 
-def _leads_to(blob: bytes, target: int, end: int, heads: Heads) -> bytes:
+def _leads_to(blob: bytes | bytearray, target: int, end: int, heads: Heads) -> bytes:
     """What a target stands for. A verdict that isn't negative is the place of the entry to go on with."""
     if blob[target + 2] or end - target != STANDARD_SIZE:
         return TO_MODULE

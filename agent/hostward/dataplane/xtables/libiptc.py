@@ -50,11 +50,16 @@ _HINTS: Final = {
 _MAY_PASS: Final = (errno.EAGAIN, errno.EMLINK, errno.ENOMEM, errno.EBUSY)
 
 
+_SLOW: Final = ("init", "commit", "free")
+"""These alone let other threads of Python run meanwhile: to get their turn again costs more than the others take."""
+
+
 def _bind(family: Family) -> dict[str, Any]:
-    library = ct.CDLL(compat.LIBRARY_PATHS[family], use_errno=True)
+    path = compat.LIBRARY_PATHS[family]
+    slow, quick = ct.CDLL(path, use_errno=True), ct.PyDLL(path, use_errno=True)
     functions = {}
     for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, _PREFIXES[family] + name)
+        function = getattr(slow if name in _SLOW else quick, _PREFIXES[family] + name)
         function.restype, function.argtypes = result, arguments
         functions[name] = function
     return functions

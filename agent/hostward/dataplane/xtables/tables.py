@@ -36,7 +36,8 @@ table, for tampering, compares all that was written."""
 class _Seen:
     """What a table last was, the fingerprint that stands for it, and what it, or some of its chains, read as.
 
-    `written`: what chains must hold that were written since the snapshot was taken, which wasn't taken anew.
+    `written`: what chains must hold that were written since the snapshot was taken, which wasn't taken anew; `unverified`:
+    those of them that weren't read back yet.
     """
 
     snapshot: Snapshot
@@ -45,6 +46,7 @@ class _Seen:
     generation: int
     read: ActualTable | None = None
     written: Contents = field(default_factory=dict)
+    unverified: dict[str, None] = field(default_factory=dict)
 
 
 class XTables:
@@ -160,15 +162,19 @@ class XTables:
 
     # --- writing -------------------------------------------------------------------------------------------------------
     def apply(self, edit: TableEdit) -> None:
-        """One atomic commit, read back. Writes nothing when nothing differs; rules that stay keep their counters.
+        """One atomic commit. Writes nothing when nothing differs; rules that stay keep their counters.
 
-        After a KernelError with `retry` another program interfered: read and plan again. Our rules in a kernel chain are those
-        that jump to our chains or have a comment starting with "hw:"; a hook rule that has neither is refused. Jumps to a
-        deleted chain in chains of others are removed with it.
+        It is read back by `verify`, or before another table of the family is written to, which may rely on it. After a
+        KernelError with `retry` another program interfered: read and plan again. Our rules in a kernel chain are those that
+        jump to our chains or have a comment starting with "hw:"; a hook rule that has neither is refused. Jumps to a deleted
+        chain in chains of others are removed with it.
         """
         self._own()
         try:
             with _as_kernel_error(edit.table), self._lock.held():
+                for table in self.unverified():
+                    if table.family == edit.table.family and table != edit.table:
+                        self.verify(table)
                 known = self._known_in(edit.table)
                 encoded = self._encoded(edit, known)
                 try:
@@ -179,7 +185,7 @@ class XTables:
                 self.entry_bytes += written.entry_bytes
                 self.processes += written.by_process
                 self._part(edit.table, written.removed)
-                self._verify(edit.table, wanted)
+                self._written(edit.table, wanted)
                 known.written(edit.chains)
                 seen = self._seen[edit.table]
                 for name in edit.chains:
@@ -212,30 +218,39 @@ class XTables:
         wanted = {name: None if rules is None else known.encoded(rules) for name, rules in chains.items()}
         return EncodedEdit(wanted, hooks, known.standing(chains))
 
-    def _verify(self, table: TableId, wanted: Contents) -> None:
-        """Reads back: the commit may have been undone by a program that doesn't take the lock."""
-        seen = self._seen.get(table)
-        if seen is not None:
-            hooks = [name for name in wanted if not is_own_chain(name)]
-            some = [*hooks, *islice((name for name in wanted if is_own_chain(name)), MOST_CHAINS)]
-            differing = self._differing(table, {name: wanted[name] for name in some})
-            seen.written.update(wanted)
-            seen.fingerprint, seen.read = next(self._fingerprints).to_bytes(8), None
-        else:
-            snapshot = self._look(table).snapshot
-            differing = [name for name, contents in wanted.items() if snapshot.holds(name) != contents]
+    def _written(self, table: TableId, wanted: Contents) -> None:
+        seen = self._seen.get(table) or self._look(table)
+        seen.written.update(wanted)
+        seen.unverified.update(dict.fromkeys(wanted))
+        seen.fingerprint, seen.read = next(self._fingerprints).to_bytes(8), None
+
+    def unverified(self) -> list[TableId]:
+        """The tables that were written to since they were last read back."""
+        return [table for table, seen in self._seen.items() if seen.unverified]
+
+    def verify(self, table: TableId) -> None:
+        """Reads back what was written: it may have been undone by a program that doesn't take the lock.
+
+        Raises KernelError, with `retry`, if so.
+        """
+        self._own()
+        seen = self._seen[table]
+        hooks = [name for name in seen.unverified if not is_own_chain(name)]
+        some = [*hooks, *islice((name for name in seen.unverified if is_own_chain(name)), MOST_CHAINS)]
+        seen.unverified.clear()
+        with _as_kernel_error(table):
+            differing = self._differing(table, {name: seen.written[name] for name in some})
         if differing:
             self._seen.pop(table, None)
             raise KernelError(
-                f"table {table}: chain {differing[0]} is not as it was just written: who else writes to it?", retry=True
+                f"table {table}: chain {differing[0]} is not as it was written: who else writes to it?", retry=True
             )
 
     def _differing(self, table: TableId, wanted: Contents) -> list[str]:
         """Those of some chains that the kernel doesn't hold as wanted; nothing else of the table is looked at."""
         layout = LAYOUTS[table.family]
         with TableSocket(table.family) as tables, SetSocket() as sets:
-            info, memory = tables.read(table)
-            blob = bytes(memory)
+            info, blob = tables.read(table)
             heads = HeadsInBlob(layout, blob)
             found = {}
             for name in wanted:
