@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hostward.dataplane.kernel import ActualTable
 from hostward.dataplane.xtables.blob import contents, locate, references
-from hostward.dataplane.xtables.delta import Create, Delete, EncodedEdit, Flush, Insert, Remove, after, operations
+from hostward.dataplane.xtables.delta import Create, Delete, EncodedEdit, Flush, Insert, Remove, after, contents_of, operations
 from hostward.dataplane.xtables.encode import Encoder
 from hostward.dataplane.xtables.known import Known
 from hostward.dataplane.xtables.layout import (
@@ -229,7 +229,9 @@ def test_a_delta_leads_to_what_was_asked_for(present, wanted):
     todo = operations(edit, present, {})
     result = carried_out(present, todo)
     assert result == {name: rules for name, rules in {**present, **wanted}.items() if rules is not None}
-    assert {name: result.get(name) for name in wanted} == after(edit, present)
+    assert {name: result.get(name) for name in wanted} == {
+        name: contents_of(held) for name, held in after(edit, present).items()
+    }
     again = {name: rules for name, rules in result.items() if name in wanted}
     assert operations(edit, again, {}) == []
 

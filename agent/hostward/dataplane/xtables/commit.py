@@ -7,7 +7,8 @@ Large edits go through iptables-restore. Knows no Rule. The engine thread runs i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Final, NamedTuple
 
 from hostward.dataplane.kernel import KernelError
@@ -17,6 +18,7 @@ from hostward.dataplane.xtables.delta import (
     Delete,
     EncodedEdit,
     Flush,
+    Held,
     Insert,
     Operation,
     Remove,
@@ -38,7 +40,8 @@ entries encoded anyway, and appending those is cheaper than writing and parsing 
 tool made for it has it.
 """
 
-Contents = dict[str, list[bytes] | None]
+Chains = dict[str, Held | None]
+"""What chains hold, None where there is none."""
 Counts = dict[str, list[tuple[int, int]]]
 """Packets and bytes that the rules of a chain had counted when the copy of the table was taken, by chain."""
 
@@ -53,6 +56,13 @@ class Removed(NamedTuple):
     bytes: int
 
 
+class _Sets(NamedTuple):
+    """Names by indexes and indexes by names, each asked for once in a commit."""
+
+    name_of: Callable[[int], str]
+    index_of: Callable[[str], int]
+
+
 class Written(NamedTuple):
     """What a commit cost: bytes of the entries that were put in, and whether a child process did it; and what it removed."""
 
@@ -61,13 +71,14 @@ class Written(NamedTuple):
     removed: list[Removed]
 
 
-def commit(table: TableId, edit: EncodedEdit, *, bulk_rules: int = BULK_RULES) -> tuple[Contents, Written]:
+def commit(table: TableId, edit: EncodedEdit, *, bulk_rules: int = BULK_RULES) -> tuple[Chains, Written]:
     """Carries out an edit; what its chains must hold now, and what it cost. Nothing differs: nothing is written.
 
     Raises KernelError.
     """
     counts: Counts = {}
-    with Handle(table) as handle, SetSocket() as sets:
+    with Handle(table) as handle, SetSocket() as socket:
+        sets = _Sets(cache(socket.name), cache(socket.index))
         present = _present(handle, edit, sets, counts)
         try:
             todo = operations(edit, present, _others(handle, edit, present, sets))
@@ -98,7 +109,7 @@ def _removed(todo: list[Operation], present: dict[str, list[bytes]], counts: Cou
                 yield Removed(chain, at, present[chain][at], *counts[chain][at])
 
 
-def _carry_out(handle: Handle, todo: list[Operation], sets: SetSocket) -> None:
+def _carry_out(handle: Handle, todo: list[Operation], sets: _Sets) -> None:
     for operation in todo:
         match operation:
             case Create(chain):
@@ -110,12 +121,12 @@ def _carry_out(handle: Handle, todo: list[Operation], sets: SetSocket) -> None:
             case Remove(chain, position):
                 handle.remove(chain, position)
             case Insert(chain, None, rule):
-                handle.append(chain, rule.with_indexes(sets.index))
+                handle.append(chain, rule.with_indexes(sets.index_of))
             case Insert(chain, int() as position, rule):
-                handle.insert(chain, position, rule.with_indexes(sets.index))
+                handle.insert(chain, position, rule.with_indexes(sets.index_of))
 
 
-def _present(handle: Handle, edit: EncodedEdit, sets: SetSocket, counts: Counts) -> dict[str, list[bytes]]:
+def _present(handle: Handle, edit: EncodedEdit, sets: _Sets, counts: Counts) -> dict[str, list[bytes]]:
     """The contents of the chains that an edit names; `counts` is filled with what the rules of own ones have counted."""
     counts |= {name: [] for name in edit.chains if handle.has_chain(name)}
     present = {name: _contents(handle, name, sets, found) for name, found in counts.items()}
@@ -126,7 +137,7 @@ def _present(handle: Handle, edit: EncodedEdit, sets: SetSocket, counts: Counts)
     return present
 
 
-def _others(handle: Handle, edit: EncodedEdit, present: dict[str, list[bytes]], sets: SetSocket) -> dict[str, list[bytes]]:
+def _others(handle: Handle, edit: EncodedEdit, present: dict[str, list[bytes]], sets: _Sets) -> dict[str, list[bytes]]:
     """The other chains, if any of them jumps to a chain that shall go."""
     jumps = Counter(jump_of(rule) for rules in present.values() for rule in rules)
     if all(handle.references(name) <= jumps[name] for name in edit.deleted() & present.keys()):
@@ -134,10 +145,10 @@ def _others(handle: Handle, edit: EncodedEdit, present: dict[str, list[bytes]], 
     return {name: _contents(handle, name, sets) for name in handle.chains() if name not in present}
 
 
-def _contents(handle: Handle, chain: str, sets: SetSocket, counts: list[tuple[int, int]] | None = None) -> list[bytes]:
+def _contents(handle: Handle, chain: str, sets: _Sets, counts: list[tuple[int, int]] | None = None) -> list[bytes]:
     found = []
     for entry, leads_to in handle.rules(chain):
-        found.append(content(handle.layout, entry, leads_to, sets.name))
+        found.append(content(handle.layout, entry, leads_to, sets.name_of))
         if counts is not None:
             counts.append(COUNTERS.unpack_from(entry, handle.layout.counters))
     return found

@@ -54,6 +54,8 @@ class Insert:
 
 Operation = Create | Flush | Delete | Remove | Insert
 Contents = Sequence[bytes]
+Held = tuple[Encoded, ...] | list[bytes]
+"""The rules of a chain: as they were encoded, of which contents are made when they are asked for, or their contents."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +101,18 @@ def operations(edit: EncodedEdit, present: Mapping[str, Contents], others: Mappi
     return [*todo, *(Flush(name) for name in gone), *(Delete(name) for name in gone)]
 
 
-def after(edit: EncodedEdit, present: Mapping[str, Contents]) -> dict[str, list[bytes] | None]:
-    """The contents that the chains of an edit have afterwards, None where there is no chain."""
-    wanted: dict[str, list[bytes] | None] = {
-        name: None if rules is None else [rule.content for rule in rules] for name, rules in edit.chains.items()
-    }
+def after(edit: EncodedEdit, present: Mapping[str, Contents]) -> dict[str, Held | None]:
+    """What the chains of an edit hold afterwards, None where there is no chain."""
+    wanted: dict[str, Held | None] = dict(edit.chains)
     for name, (first, last) in edit.hooks.items():
         foreign = [content for content in present[name] if not is_ours(content)]
         wanted[name] = [*(rule.content for rule in first), *foreign, *(rule.content for rule in last)]
     return wanted
+
+
+def contents_of(held: Held | None) -> list[bytes] | None:
+    """What identifies each rule of a chain."""
+    return held if held is None or isinstance(held, list) else [rule.content for rule in held]
 
 
 def _chain(name: str, present: Contents, wanted: Sequence[Encoded], before: Chain) -> list[Operation]:

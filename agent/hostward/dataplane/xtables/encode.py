@@ -56,6 +56,8 @@ _CHAIN: Final = re.compile(r"[A-Za-z0-9_.:~-]{1,28}\Z")
 # Every other option of our matches and targets takes one argument.
 _ARITY: Final = dict.fromkeys(("--notrack", "--invert", "--validmark"), 0)
 _KEPT_PARTS: Final = 8192
+_KEPT_HEADERS: Final = 512
+_InHeader = tuple[Interface | Protocol | Net, ...]
 _VIA_IN, _VIA_OUT, _SRC, _DST, _PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40  # inversion flags, the same in both families
 _HAS_PROTOCOL: Final = 0x01  # IP6T_F_PROTO
 _SET_REVISION: Final = 4
@@ -102,15 +104,17 @@ class Encoder:
         self._family: Family = family
         self._layout = LAYOUTS[family]
         self._parts: dict[Match | Target, bytes] = {}
+        self._headers: dict[tuple[_InHeader, bool], bytes] = {}
 
     def encode(self, rule: Rule) -> Encoded:
         """A rule's entry. Raises EncodeError."""
-        ip = self._ip(rule)
         parts: list[bytes] = []
         sets: list[tuple[int, str]] = []
+        in_header: list[Interface | Protocol | Net] = []
         at = self._layout.header
         for match in rule.matches:
             if isinstance(match, Interface | Protocol | Net):
+                in_header.append(match)
                 continue
             if isinstance(match, InSet):
                 sets.append((at + PART_HEADER, match.name))
@@ -124,17 +128,26 @@ class Encoder:
             parts.append(_comment(rule.comment))
             at += len(parts[-1])
         target = self._target(rule.target)
-        header = entry_header(self._layout, ip, at, at + len(target))
+        goto = isinstance(rule.target, Jump) and rule.target.goto
+        header = entry_header(self._layout, self._ip(tuple(in_header), goto), at, at + len(target))
         return Encoded(rule, b"".join((header, *parts, target)), tuple(sets), self._layout)
 
-    def _ip(self, rule: Rule) -> bytes:
+    def _ip(self, matches: _InHeader, goto: bool) -> bytes:
+        kept = self._headers.get((matches, goto))
+        if kept is None:
+            if len(self._headers) >= _KEPT_HEADERS:
+                self._headers.clear()
+            kept = self._headers[matches, goto] = self._make_ip(matches, goto)
+        return kept
+
+    def _make_ip(self, matches: _InHeader, goto: bool) -> bytes:
         width, full = (4, AF_INET) if self._family == 4 else (16, AF_INET6)
         nets = {"src": (bytes(width), bytes(width)), "dst": (bytes(width), bytes(width))}
         names = {"in": (b"", b""), "out": (b"", b"")}
         protocol = inverted = 0
         seen: set[str] = set()
         kind: str
-        for match in rule.matches:
+        for match in matches:
             match match:
                 case Interface(direction, name, prefix):
                     kind = direction
@@ -146,21 +159,19 @@ class Encoder:
                 case Protocol(number, negate):
                     kind = "protocol"
                     if not 0 <= number <= 255 or (negate and not number):
-                        raise EncodeError(f"protocol number {number}{' negated' if negate else ''} in {rule}")
+                        raise EncodeError(f"protocol number {number}{' negated' if negate else ''} in {matches}")
                     protocol = number
                     inverted |= _PROTOCOL if negate else 0
-                case _:
-                    continue
             if kind in seen:
-                raise EncodeError(f"more than one {kind} match in {rule}: a rule's header has room for one")
+                raise EncodeError(f"more than one {kind} match in {matches}: a rule's header has room for one")
             seen.add(kind)
         (src, src_mask), (dst, dst_mask) = nets["src"], nets["dst"]
         (into, into_mask), (out, out_mask) = names["in"], names["out"]
-        goto = self._layout.goto_flag if isinstance(rule.target, Jump) and rule.target.goto else 0
+        flag = self._layout.goto_flag if goto else 0
         devices = struct.pack("16s16s16s16s", into, out, into_mask, out_mask)
         if self._family == 4:
-            return src + dst + src_mask + dst_mask + devices + struct.pack("=HBB", protocol, goto, inverted)
-        flags = goto | (_HAS_PROTOCOL if "protocol" in seen else 0)
+            return src + dst + src_mask + dst_mask + devices + struct.pack("=HBB", protocol, flag, inverted)
+        flags = flag | (_HAS_PROTOCOL if "protocol" in seen else 0)
         return src + dst + src_mask + dst_mask + devices + struct.pack("=HBBB3x", protocol, 0, flags, inverted)
 
     def _compiled(self, key: Match | Target) -> bytes:

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 from hostward.dataplane.xtables.blob import Span, contents, locate, references
+from hostward.dataplane.xtables.delta import Held, contents_of
 from hostward.dataplane.xtables.kept import KeptChains, Reading, leads_to
 from hostward.dataplane.xtables.layout import COUNTERS, NO_COUNTERS, Layout
 from hostward.dataplane.xtables.sockopt import TableInfo
@@ -109,13 +110,13 @@ class Snapshot:
             self._sum_of_all = sum_of_all
         return all(set_name(index) == name for index, name in self._set_names.items())
 
-    def is_after(self, before: Snapshot, written: Mapping[str, list[bytes] | None]) -> bool:
+    def is_after(self, before: Snapshot, written: Mapping[str, Held | None]) -> bool:
         """Whether this is what the one before became by these chains, written or removed, and nothing else."""
-        own = {name for name, rules in written.items() if rules is not None and is_own_chain(name)}
+        own = {name for name, held in written.items() if held is not None and is_own_chain(name)}
         stay = before.chains.keys() - written.keys()
         if self.chains.keys() != stay | own or not stay <= self.same:
             return False
-        if any(self.holds(name) != rules for name, rules in written.items()):
+        if any(self.holds(name) != contents_of(held) for name, held in written.items()):
             return False
         kernels = {**self.builtins, **before.builtins}.keys() - written.keys()
         return all(self.holds(name) == before.holds(name) for name in kernels)

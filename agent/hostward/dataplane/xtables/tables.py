@@ -17,8 +17,8 @@ from typing import Final
 
 from hostward.dataplane.kernel import ActualChain, ActualTable, KernelError, Parting, TableEdit, Unknown
 from hostward.dataplane.xtables.blob import HeadsInBlob, Span, contents, find_chain, find_kernel_chain
-from hostward.dataplane.xtables.commit import Contents, Removed, commit
-from hostward.dataplane.xtables.delta import EncodedEdit
+from hostward.dataplane.xtables.commit import Chains, Removed, commit
+from hostward.dataplane.xtables.delta import EncodedEdit, contents_of
 from hostward.dataplane.xtables.encode import EncodeError, Encoder, check_chain_name
 from hostward.dataplane.xtables.known import Known, unknown
 from hostward.dataplane.xtables.layout import LAYOUTS, LayoutError, is_ours
@@ -45,7 +45,7 @@ class _Seen:
     chains: dict[str, ActualChain]
     generation: int
     read: ActualTable | None = None
-    written: Contents = field(default_factory=dict)
+    written: Chains = field(default_factory=dict)
     unverified: dict[str, None] = field(default_factory=dict)
 
 
@@ -218,7 +218,7 @@ class XTables:
         wanted = {name: None if rules is None else known.encoded(rules) for name, rules in chains.items()}
         return EncodedEdit(wanted, hooks, known.standing(chains))
 
-    def _written(self, table: TableId, wanted: Contents) -> None:
+    def _written(self, table: TableId, wanted: Chains) -> None:
         seen = self._seen.get(table) or self._look(table)
         seen.written.update(wanted)
         seen.unverified.update(dict.fromkeys(wanted))
@@ -246,7 +246,7 @@ class XTables:
                 f"table {table}: chain {differing[0]} is not as it was written: who else writes to it?", retry=True
             )
 
-    def _differing(self, table: TableId, wanted: Contents) -> list[str]:
+    def _differing(self, table: TableId, wanted: Chains) -> list[str]:
         """Those of some chains that the kernel doesn't hold as wanted; nothing else of the table is looked at."""
         layout = LAYOUTS[table.family]
         with TableSocket(table.family) as tables, SetSocket() as sets:
@@ -257,7 +257,7 @@ class XTables:
                 own = is_own_chain(name)
                 spans = find_chain(layout, blob, name) if own else find_kernel_chain(layout, info, blob, name)
                 found[name] = None if spans is None else contents(layout, blob, spans, heads, sets.name)
-        return [name for name, rules in wanted.items() if found[name] != rules]
+        return [name for name, held in wanted.items() if found[name] != contents_of(held)]
 
     # --- ownership -----------------------------------------------------------------------------------------------------
     def _own(self) -> None:
