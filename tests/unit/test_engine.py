@@ -225,6 +225,17 @@ def test_a_change_that_was_undone_at_once_is_made_again(kernel: FakeKernel, monk
     assert kernel.chains[FILTER] == {"hw-INPUT": (Rule((), DROP),)}
 
 
+def test_no_packet_waits_until_a_change_is_kept(agent: Agent, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent.snapshot(CLOSED)
+    order: list[str] = []
+    kernel.on_change = lambda: order.append("kernel")
+    monkeypatch.setattr(agent.memory, "write", lambda: order.append("memory"))
+    agent.put(globalnetworkpolicies__p=policy())
+    until(lambda: "memory" in order)
+    assert order[-1] == "memory"
+    assert "kernel" in order
+
+
 def test_workloads_are_told_of(agent: Agent) -> None:
     def states() -> list[str]:
         series = (line.partition('hostward_workload_interfaces{state="')[2] for line in agent.text().splitlines())

@@ -95,11 +95,23 @@ def test_what_could_not_be_written_is_written_with_the_next(kept: Path) -> None:
     assert memory._db is not None
     memory._db.execute("pragma query_only = 1")
     memory.remember({"late": b"2"})
+    memory.write()
     memory.note("other", "fact")
     memory._db.execute("pragma query_only = 0")
     memory.remember({"c": b"3"})
     memory.close()
     assert content(kept) == ({**KNOWN, "late": b"2", "c": b"3"}, {"clusterGUID": "g", "other": "fact"})
+
+
+def test_what_is_remembered_is_kept_once_it_is_written(kept: Path) -> None:
+    memory = Memory(kept)
+    memory.remember({"late": b"2", "a": None})
+    assert memory.understood == {"b": KNOWN["b"], "late": b"2"}
+    assert content(kept) == (KNOWN, {"clusterGUID": "g"})
+    memory.remember({"late": b"3"})
+    memory.write()
+    assert content(kept) == ({"b": KNOWN["b"], "late": b"3"}, {"clusterGUID": "g"})
+    memory.close()
 
 
 def test_without_a_directory_there_is_no_memory_and_no_error(tmp_path: Path) -> None:

@@ -141,6 +141,10 @@ class Intake:
         self.asides += 1
         return older if older is not None else decoded.value
 
+    def remember(self) -> None:
+        """Keeps over a restart what was taken in. No packet waits for this: it is time once the batch is in force."""
+        self._memory.write()
+
     def _older(self, key: ResourceKey, path: str) -> Resource | None:
         remembered = self._memory.understood.get(path)
         return decode(key, remembered).value if remembered is not None else None

@@ -151,7 +151,8 @@ class Loop:
             elif batch is not None and not self._retry.pending:
                 self._teller.nothing_to_do(self._received)
                 self._computed = 0  # for nothing: the next apply hasn't cost it
-        if batch is not None and intaken is not None:  # only now: packets don't wait until it is told what changed
+        if batch is not None and intaken is not None:  # only now: packets don't wait until it is told and kept what changed
+            self._intake.remember()
             self._teller.absorbed(batch, self._intake, intaken.resources, intaken.seconds)
 
     def _may_write(self) -> bool:

@@ -1,7 +1,7 @@
 """What the agent remembers over a restart: the last understood value of every resource, and the cluster that it trusts.
 
-An SQLite file in `stateDir`, written after each batch. A memory that can't be read or written is reported and done without:
-enforcement goes on. Engine thread only.
+An SQLite file in `stateDir`, written when a batch is in force. A memory that can't be read or written is reported and done
+without: enforcement goes on. Engine thread only.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Memory:
         self.facts: dict[str, str] = {}
         self._path = directory / FILE
         self._db: sqlite3.Connection | None = None
-        self._behind = False  # the file lacks something that is known
+        self._behind = False  # the file lacks something that is known, beside what is unwritten
+        self._unwritten: dict[str, bytes | None] = {}
         try:
             self._open(f"{self._path.absolute().as_uri()}?mode=rwc")
         except _OtherVersionError as error:
@@ -95,16 +96,22 @@ class Memory:
             self.close()
 
     def remember(self, changes: Mapping[str, bytes | None]) -> None:
-        """Takes new understood values; None forgets."""
+        """Takes new understood values; None forgets. `write` puts them into the file."""
         for key, value in changes.items():
             if value is None:
                 self.understood.pop(key, None)
             else:
                 self.understood[key] = value
-        self._write(
-            [("delete from understood where key = ?", (key,)) for key, value in changes.items() if value is None]
-            + [("insert or replace into understood values (?, ?)", (k, v)) for k, v in changes.items() if v is not None]
-        )
+        self._unwritten.update(changes)
+
+    def write(self) -> None:
+        """Writes what was remembered since the last time."""
+        changes, self._unwritten = self._unwritten, {}
+        if changes:
+            self._write(
+                [("delete from understood where key = ?", (key,)) for key, value in changes.items() if value is None]
+                + [("insert or replace into understood values (?, ?)", (k, v)) for k, v in changes.items() if v is not None]
+            )
 
     def note(self, name: str, value: str) -> None:
         """Keeps a fact, such as the cluster's GUID."""
@@ -132,7 +139,8 @@ class Memory:
             self._behind = False
 
     def close(self) -> None:
-        """Closes the file."""
+        """Writes what is left, and closes the file."""
+        self.write()
         if self._db is not None:
             with suppress(sqlite3.Error):
                 self._db.close()
