@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostward.dataplane import view
 from hostward.dataplane.fake import FakeKernel, KilledError
-from hostward.dataplane.kernel import KernelError
+from hostward.dataplane.kernel import KernelError, Step
 from hostward.dataplane.plan import ActualState, plan, plan_change, vocabulary
 from hostward.dataplane.usage import Usage
+from hostward.engine import applier as applying
 from hostward.engine.applier import Applier
 from hostward.model.resolved import PolicyLists, Resolved, ResolvedEndpoint, TierPolicies
 from hostward.model.resources import Policy
 from hostward.model.rules import Action, Entity, PortRange, Ports, Rule
-from hostward.render.ruleset import TABLES, Chain, Focus, Ruleset, TableId
+from hostward.render.marks import Marks
+from hostward.render.ruleset import DROP, TABLES, Chain, Family, Focus, IPSet, Ruleset, Table, TableId, set_family
 from hostward.render.ruleset import Rule as KernelRule
 from tests.unit import worlds
 from tests.unit.kernels import add_foreign, assert_holds, install, watch
@@ -179,3 +183,31 @@ def many(endpoints: int, port: int) -> Resolved:
         lists = PolicyLists(normal=(TierPolicies("default", Action.DENY, (key,), (key,)),))
         resolved[f"eth{number}"] = ResolvedEndpoint(f"eth{number}", f"e{number}", lists)
     return Resolved(resolved, policies)
+
+
+def test_a_family_that_no_change_touches_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[Family] = []
+
+    def noted(*arguments: Any, marks: Marks, family: Family) -> tuple[Step, ...]:
+        planned.append(family)
+        return plan_change(*arguments, marks=marks, family=family)
+
+    monkeypatch.setattr(applying, "plan_change", noted)
+    kernel = FakeKernel()
+    before = {name: IPSet("hash:net", set_family(name), frozenset()) for name in ("hw4-s-a", "hw6-s-a")}
+    filter4 = Table({"hw-a": (KernelRule((), DROP),)}, {})
+    applier = Applier(kernel)
+    applier.bring(Ruleset({TableId(4, "filter"): filter4}, before), worlds.MARKS)
+    for focus, families in (
+        (Focus({}, frozenset({"hw4-s-a"})), [4]),
+        (Focus({}, frozenset({"hw6-s-a"})), [6]),
+        (Focus({TableId(4, "filter"): frozenset({"hw-a"}), TableId(6, "filter"): frozenset()}), [4]),
+        (Focus({TableId(6, "filter"): frozenset({"hw-a"})}, frozenset({"hw4-s-a"})), [4, 6]),
+        (Focus(), []),
+    ):
+        planned.clear()
+        applier.bring(Ruleset({TableId(4, "filter"): filter4}, before), worlds.MARKS, focus)
+        assert planned == families
+    after = before | {"hw6-s-a": IPSet("hash:net", 6, frozenset({"fd00::/8"}))}
+    applier.bring(Ruleset({TableId(4, "filter"): filter4}, after), worlds.MARKS, Focus({}, frozenset({"hw6-s-a"})))
+    assert kernel.sets == after

@@ -127,7 +127,8 @@ class Applier:
         for family, (desired, marks) in parts.items():
             try:
                 if focus is not None and self._is_known(family, marks):
-                    self._change(family, desired, focus, marks, outcome)
+                    if focus.touches(family):
+                        self._change(family, desired, focus, marks, outcome)
                 elif not self._replace(family, desired, marks, outcome):
                     continue
             except KernelError as error:

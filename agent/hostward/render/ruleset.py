@@ -250,6 +250,12 @@ class Focus:
         chains = {where: self.chains.get(where, none) | other.chains.get(where, none) for where in tables}
         return Focus(chains, self.sets | other.sets)
 
+    def touches(self, family: Family) -> bool:
+        """Whether anything of a family may differ."""
+        return any(names and where.family == family for where, names in self.chains.items()) or any(
+            set_family(name) == family for name in self.sets
+        )
+
 
 OWN_CHAIN_PREFIX: Final = "hw-"
 SHADOW_CHAIN_PREFIX: Final = "hw~"
@@ -262,6 +268,11 @@ MAX_SET_NAME: Final = 31
 def is_own_chain(name: str) -> bool:
     """Whether a chain is ours by its name."""
     return name.startswith(OWN_CHAIN_PREFIXES)
+
+
+def set_family(name: str) -> Family:
+    """The family of a set of ours, by its name."""
+    return 6 if name.startswith("hw6") else 4
 
 
 def is_own_set(name: str) -> bool:

@@ -12,7 +12,7 @@ from hostward.model.nets import family as family_of
 from hostward.model.nets import set_members
 from hostward.model.sets import NetSet, SetRef, holds_ports
 from hostward.render import names
-from hostward.render.ruleset import Family, IPSet
+from hostward.render.ruleset import Family, IPSet, set_family
 
 
 def filled(ref: SetRef, source: Set[str] | NetSet, family: Family, room: int) -> IPSet:
@@ -90,7 +90,7 @@ class SetContents:
             new = self._calculated(name, ref, family, Members.of(sources[ref]))
         elif old is None:
             listed = self._listed[name]
-            new = filled(listed, listed, _family(name), self._room)
+            new = filled(listed, listed, set_family(name), self._room)
         else:
             new = old
         self.sets[name] = new
@@ -109,7 +109,3 @@ class SetContents:
             return old
         members = Members.of(old.members).changed(added, removed)
         return IPSet(old.type, family, members, _room(members, self._room))
-
-
-def _family(name: str) -> Family:
-    return 4 if name.startswith("hw4") else 6
