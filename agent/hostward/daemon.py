@@ -13,14 +13,11 @@ Nothing is removed at the end: the rules stay in the kernel.
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import faulthandler
-import gc
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +33,7 @@ from hostward.datastore.store import StoreError
 from hostward.engine.around import Around
 from hostward.engine.cutting import Cutter
 from hostward.engine.flows import FlowCleaner
+from hostward.engine.heap import Heap
 from hostward.engine.intake import Intake
 from hostward.engine.keeper import Keeper
 from hostward.engine.loop import Loop, settings_at_start
@@ -59,9 +57,8 @@ from hostward.report.supervisor import Supervisor
 from hostward.report.threads import Threads
 
 log = logs.get_logger()
-LOOK_SECONDS, TRIM_SECONDS = 0.5, 30.0
+LOOK_SECONDS = 0.5
 LINKS = "Links"
-M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,7 @@ def run(sources: Sources, tested: SelfTest) -> int:
 
     `tested` has been running while this module was imported.
     """
-    _spare_memory()
+    Heap.begin()
     first = sources.resolve()
     settings = first.settings
     writer = logs.configure(settings.log_severity_screen, settings.log_format)
@@ -135,43 +132,10 @@ def run(sources: Sources, tested: SelfTest) -> int:
         writer.close()
 
 
-def _spare_memory() -> None:
-    """Large blocks go back to the system when they are freed, whatever came before them; threads share few heaps.
-
-    And garbage is looked for rarely, and not at all while starting: values don't point at each other in circles, and
-    starting makes a million of them.
-    """
-    gc.set_threshold(50_000, 20, 50)
-    gc.disable()
-    with suppress(OSError, AttributeError):  # a C library without it does as it does
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 64 << 10)
-        libc.mallopt(M_ARENA_MAX, 2)
-
-
-def _settle_memory() -> None:
-    """What the start has made stays: no garbage collection need look at it again; what was needed to make it is freed."""
-    gc.collect()
-    gc.freeze()
-    _trim()
-
-
-def _settled(restart: Restart) -> None:
+def _settled(restart: Restart, heap: Heap) -> None:
     """After the first apply; engine thread."""
     restart.applied()
-    _settle_memory()
-
-
-def _trim() -> None:
-    """Gives freed memory back to the system, now and then; garbage is looked for from the first time on.
-
-    A whole collection also frees the tuples that Python keeps, by size, for the next ones: megabytes after many changes.
-    """
-    if gc.isenabled():  # else the start has just collected, or isn't over, and there is a million of its values to look at
-        gc.collect()
-    gc.enable()
-    with suppress(OSError, AttributeError):  # a C library without it keeps what it has
-        ctypes.CDLL(None).malloc_trim(0)
+    heap.settle()
 
 
 def _cannot_start(error: Exception, do: str) -> int:
@@ -190,14 +154,11 @@ def _can_enforce(settings: Settings) -> bool:
     return able
 
 
-def _watch(threads: Threads, around: Around, look: Callable[[], bool]) -> bool:
+def _watch(threads: Threads, around: Around, heap: Heap, look: Callable[[], bool]) -> bool:
     """The main thread until something ends the agent; whether it is to begin anew. Looks at once, and from time to time."""
-    trim_at = time.monotonic() + TRIM_SECONDS
     while not (anew := look()) and not threads.stop.wait(LOOK_SECONDS):
         around.look()
-        if time.monotonic() >= trim_at:
-            trim_at = time.monotonic() + TRIM_SECONDS
-            _trim()
+        heap.look()
     threads.stop.set()
     return anew
 
@@ -255,10 +216,11 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
     keeper, cutter = Keeper(state), Cutter(metrics.registry)
     teller = Teller(settings, metrics, health, StatusFile(settings.state_dir, time.monotonic), time.monotonic)
     servers, restart = Servers(settings, health, metrics), Restart(settings, sources.environ)
+    heap = Heap(lambda: kernel.calls["write", "done"], time.monotonic)
     loop = Loop(
         kernel, mailbox, intake, teller,
         settings_of=told, peers=feed.peers, flows=flows, ready=Proof(tested, threads).start(),
-        settled=partial(_settled, restart), keep=keeper.offer, cut=cutter.applied, stand_in=StandIn(kernel, state),
+        settled=partial(_settled, restart, heap), keep=keeper.offer, cut=cutter.applied, stand_in=StandIn(kernel, state),
     )  # fmt: skip # what it goes by, then whom it asks
     threads.end_on_signals()
     log.info("agent starts", version=hostward.__version__, node=settings.node_name, datastore=sources.datastore)
@@ -278,7 +240,7 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
         supervisor.look()
         return restart.is_due(told.now or settings)
 
-    anew = _watch(threads, around, look)
+    anew = _watch(threads, around, heap, look)
     if not anew:
         supervisor.stops()
     _end(threads, mailbox, keeper, servers)
