@@ -117,17 +117,6 @@ def test_of_looks_at_headers_only_the_last_is_kept(ns, sets):
     assert len(sets._headers) == len(names(ns))
 
 
-def test_indexes_name_every_set_and_stay_over_a_swap(ns, sets):
-    ns.run("ipset", "create", "other", "hash:ip")
-    sets.apply(CreateSet("hw4-a", IPSet("hash:net", 4)))
-    index = sets.index("hw4-a")
-    assert sets.index_names() == {sets.index("other"): "other", index: "hw4-a"}
-    sets.apply(ReplaceSet("hw4-a", IPSet("hash:net", 4, frozenset({"10.0.0.1"}))))
-    assert sets.index("hw4-a") == index
-    with pytest.raises(KernelError, match=r"hw4-missing.*does not exist"):
-        sets.index("hw4-missing")
-
-
 def test_a_set_made_by_somebody_else_shows_that_it_is_not_ours(ns, sets):
     ns.run(
         "ipset", "restore",

@@ -19,10 +19,10 @@ from hostward.render.ruleset import Family, SetType
 
 # include/uapi/linux/netfilter/ipset/ip_set.h
 SUBSYSTEM: Final = 6 << 8
-CREATE, DESTROY, RENAME, SWAP, LIST, ADD, DELETE, TYPE, GET_BYNAME = (SUBSYSTEM | n for n in (2, 3, 5, 6, 7, 9, 10, 13, 14))
+CREATE, DESTROY, RENAME, SWAP, LIST, ADD, DELETE, TYPE = (SUBSYSTEM | n for n in (2, 3, 5, 6, 7, 9, 10, 13))
 PROTOCOL_VERSION: Final = 7
 HEADERS_ONLY: Final = 1 << 2
-_NAME, _TYPE, _REVISION, _FAMILY, _FLAGS, _DATA, _MEMBERS, _LINE, _INDEX = 2, 3, 4, 5, 6, 7, 8, 9, 11
+_NAME, _TYPE, _REVISION, _FAMILY, _FLAGS, _DATA, _MEMBERS, _LINE = 2, 3, 4, 5, 6, 7, 8, 9
 _LEAST_REVISION: Final = 10
 _NAME2 = 3
 _IP, _CIDR, _PORT, _TIMEOUT, _PROTO, _OPTIONS = 1, 3, 4, 6, 7, 8
@@ -52,7 +52,6 @@ class Header:
     another type of the kernel, or one of these "with" an option ("hash:net with timeout")."""
 
     name: str
-    index: int
     type: str
     family: Family
     max_members: int
@@ -73,7 +72,7 @@ def _u32(kind: int, value: int) -> bytes:
 
 
 def named(name: str) -> bytes:
-    """The body of DESTROY and GET_BYNAME."""
+    """The body of DESTROY."""
     return _PREFIX + _text(_NAME, name)
 
 
@@ -214,18 +213,12 @@ def header(body: bytes) -> Header | None:
     name = found[_TYPE].rstrip(b"\0").decode()
     return Header(
         _name(found[_NAME]),
-        int.from_bytes(found.get(_INDEX, b"")),
         f"{name} with {', '.join(options)}" if options else name,
         _FAMILY_OF_AF.get(found[_FAMILY][0], 4),
         numbers[_MAXELEM],
         numbers[_ELEMENTS],
         numbers[_REFERENCES],
     )
-
-
-def index_of(body: bytes) -> int:
-    """The index in the answer to GET_BYNAME."""
-    return int.from_bytes(dict(attributes(body, 4))[_INDEX])
 
 
 _NET_ROWS: Final = {family: struct.Struct(f"12s{size}s4sB3x") for family, size in ((4, 4), (6, 16))}

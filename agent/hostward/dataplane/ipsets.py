@@ -102,18 +102,6 @@ class IPSets:
             for name, set_ in found.items()
         }
 
-    def index_names(self) -> dict[int, str]:
-        """Every set in the kernel, whoever made it: the index that rules hold, to its name. About 10 us per set."""
-        headers = (wire.header(body) for body in self._list(None, headers_only=True))
-        return {header.index: header.name for header in headers if header is not None}
-
-    def index(self, name: str) -> int:
-        """The index of a set, which stays the same when it is swapped. Raises KernelError when there is no such set."""
-        try:
-            return wire.index_of(self._request(wire.GET_BYNAME, wire.named(name), flags=0))
-        except RefusedError as refused:
-            raise _error(f"set {name}: cannot find its index", refused, None) from refused
-
     def _list(self, names: Collection[str] | None, *, headers_only: bool) -> list[bytes]:
         bodies: list[bytes] = []
         for name in [None] if names is None else sorted(names):
@@ -253,7 +241,7 @@ class IPSets:
 
     # --- the conversation ----------------------------------------------------------------------------------------------
     def _request(self, kind: int, body: bytes, *, flags: int = NLM_F_ACK) -> bytes:
-        self.messages += kind != wire.GET_BYNAME
+        self.messages += 1
         try:
             return self._socket().request(kind, body, flags=flags)
         except OSError as error:
