@@ -284,15 +284,20 @@ def test_rules_of_long_ago_are_forgotten(monkeypatch):
     assert sum(known.named(encoder.encode(Rule((), ACCEPT, f"n-{n}")).content) is not None for n in range(40)) <= 12
 
 
-def test_rules_that_no_written_chain_holds_are_forgotten():
-    """So that years of changes need no more memory than what there is; equal rules are known as long as one is there."""
+@pytest.mark.parametrize("reads", [1, 7, 1000])
+def test_rules_that_no_written_chain_holds_are_forgotten(reads):
+    """So that years of changes need no more memory than what there is; equal rules are known as long as one is there. A read
+    asks for names after each so many changes."""
     known = Known(Encoder(4))
     for number in range(500):
         chains = {"hw-a": (Rule((Protocol(number % 250 + 1),), DROP), Rule((), ACCEPT)), f"hw-{number}": (Rule((), ACCEPT),)}
         known.encoded(rule for chain in chains.values() for rule in chain)
         known.written({**chains, f"hw-{number - 1}": None})
+        if not number % reads:
+            known.named(b"")
     assert len(known._by_id) == 3
-    assert len(known._by_digest) == 2
+    assert known.named(b"") is None
+    assert (len(known._by_digest), len(known._unsorted)) == (2, 0)
     one, other = Rule((Protocol(6),), DROP), Rule((Protocol(6),), DROP)
     for name, rule in (("hw-x", one), ("hw-y", other)):
         known.encoded([rule])

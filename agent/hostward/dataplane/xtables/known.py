@@ -28,6 +28,7 @@ class Known:
         self._by_digest: dict[bytes, Rule] = {}
         self._by_id: dict[int, Encoded] = {}  # holds the rules, so that an id isn't given to another one
         self._ids: dict[bytes, tuple[int, ...]] = {}
+        self._unsorted: dict[int, Encoded] = {}  # by id, not by digest yet: where nothing of ours is read, nobody asks
         self._fresh: set[int] = set()  # learnt since something was written: an edit with them often follows
         self._written: dict[str, Chain] = {}
         self._uses: Counter[int] = Counter()  # by id, in `_written`
@@ -37,11 +38,7 @@ class Known:
         """Adds rules. Raises EncodeError."""
         for rule in rules:
             if id(rule) not in self._by_id:
-                encoded = self._encoder.encode(rule)
-                digest = _digest(encoded.content)
-                self._by_digest[digest] = rule
-                self._by_id[id(rule)] = encoded
-                self._ids[digest] = (*self._ids.get(digest, ()), id(rule))
+                self._by_id[id(rule)] = self._unsorted[id(rule)] = self._encoder.encode(rule)
                 self._fresh.add(id(rule))
                 self.generation += 1
 
@@ -53,6 +50,11 @@ class Known:
 
     def named(self, content: bytes) -> Rule | None:
         """A rule that has this content."""
+        for at, encoded in self._unsorted.items():
+            digest = _digest(encoded.content)
+            self._by_digest[digest] = encoded.rule
+            self._ids[digest] = (*self._ids.get(digest, ()), at)
+        self._unsorted.clear()
         return self._by_digest.get(_digest(content))
 
     def chain(self, name: str, contents: list[bytes]) -> ActualChain:
@@ -105,8 +107,11 @@ class Known:
         return rule.counter if rule is not None else ""
 
     def _forget(self, rule: Rule) -> None:
-        digest = _digest(self._by_id.pop(id(rule)).content)
+        encoded = self._by_id.pop(id(rule))
         self._uses.pop(id(rule), None)
+        if self._unsorted.pop(id(rule), None) is not None:
+            return
+        digest = _digest(encoded.content)
         others = tuple(one for one in self._ids[digest] if one != id(rule))
         if not others:
             del self._ids[digest], self._by_digest[digest]
