@@ -97,17 +97,17 @@ def vocabulary(desired: Ruleset, marks: Marks) -> dict[TableId, list[Rule]]:
     return known
 
 
-def rules_of(steps: Iterable[Step]) -> dict[TableId, frozenset[Rule]]:
+def rules_of(steps: Iterable[Step]) -> dict[TableId, list[Rule]]:
     """The rules that these steps write, to be learnt before they are applied: then an interrupted plan can go on from there."""
-    found: dict[TableId, set[Rule]] = {}
+    found: dict[TableId, list[Rule]] = {}
     for step in steps:
         if isinstance(step, TableEdit):
-            rules = found.setdefault(step.table, set())
+            rules = found.setdefault(step.table, [])
             for chain in step.chains.values():
-                rules.update(chain or ())
+                rules += chain or ()
             for hook in step.hooks.values():
-                rules.update(hook.first, hook.last)
-    return {where: frozenset(rules) for where, rules in found.items()}
+                rules += (*hook.first, *hook.last)
+    return found
 
 
 def _wanted(desired: Ruleset, family: Family) -> tuple[dict[TableName, Table], dict[str, IPSet]]:

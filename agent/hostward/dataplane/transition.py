@@ -116,6 +116,8 @@ def place_sets(live: Live, sets: Mapping[str, IPSet]) -> tuple[dict[str, str], l
 
 def renamed(chain: Chain, chains: Mapping[str, str], sets: Mapping[str, str]) -> Chain:
     """Rules with other names for chains and sets; the same object where nothing changes."""
+    if not chains and not sets:
+        return chain
     result = tuple(_renamed_rule(rule, chains, sets) for rule in chain)
     return chain if all(map(_is, result, chain)) else result
 
@@ -135,7 +137,13 @@ def _renamed_rule(rule: Rule, chains: Mapping[str, str], sets: Mapping[str, str]
 
 def with_sets(table: Table, sets: Mapping[str, str]) -> Table:
     """A table whose rules use other sets."""
-    return replace(table, chains={name: renamed(chain, {}, sets) for name, chain in table.chains.items()})
+    others = _others(sets)
+    return replace(table, chains={name: renamed(chain, {}, others) for name, chain in table.chains.items()})
+
+
+def _others(names: Mapping[str, str]) -> dict[str, str]:
+    """The names that aren't kept: at a first start none."""
+    return {name: other for name, other in names.items() if other != name}
 
 
 def _bottom_up(chains: Mapping[str, Chain]) -> list[str]:
@@ -163,15 +171,17 @@ def _place_chains(
     """
     names: dict[str, str] = {}
     writes: dict[str, Chain] = {}
+    other_chains, other_sets = dict[str, str](), _others(sets)
     for name in _bottom_up(wanted.chains):
-        content = renamed(wanted.chains[name], names, sets)
+        content = renamed(wanted.chains[name], other_chains, other_sets)
         for candidate in chain_names(name):
-            if actual.chains.get(candidate) == content:
+            there = actual.chains.get(candidate) == content
+            if there or candidate not in taken(name):
                 names[name] = candidate
-                break
-            if candidate not in taken(name):
-                names[name] = candidate
-                writes[candidate] = content
+                if candidate != name:
+                    other_chains[name] = candidate
+                if not there:
+                    writes[candidate] = content
                 break
     return names, writes
 
