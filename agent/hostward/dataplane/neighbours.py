@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 
 from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, RefusedError, attribute, attributes
-from hostward.dataplane.xtables.blob import chain_names, locate
-from hostward.dataplane.xtables.layout import LAYOUTS, OUR_COMMENT, PART_HEADER, LayoutError
-from hostward.dataplane.xtables.sockopt import TableSocket
+from hostward.dataplane.xtables.blob import chain_names, contents, locate
+from hostward.dataplane.xtables.layout import LAYOUTS, PART_HEADER, Layout, LayoutError, is_ours
+from hostward.dataplane.xtables.sockopt import TableInfo, TableSocket
 from hostward.model.neighbours import Seen
 from hostward.render.ruleset import TABLES, Family, TableId, TableName, is_own_chain
 
@@ -98,25 +98,31 @@ def marks(families: tuple[Family, ...]) -> Iterator[MarkUse]:
             for name in _loaded(family):
                 info, blob = tables.read(TableId(family, name))
                 try:
-                    places = locate(LAYOUTS[family], info, blob)
+                    found = list(_of_others(LAYOUTS[family], info, bytes(blob)))
                 except LayoutError as error:
                     raise KernelError(f"table {TableId(family, name)}: {error}") from error
-                spans = [(chain, spans) for chain, spans in places.builtins.items()]
-                spans += [(chain, places.spans(chain)) for chain in places.chains if not is_own_chain(chain)]
-                for chain, rules in spans:
+                for chain, rules in found:
                     mask = 0
-                    for begin, end in rules:
-                        mask |= _mask(blob[begin:end])
+                    for rule in rules:
+                        mask |= _mask(rule)
                     if mask:
                         yield MarkUse(mask, f"chain {chain} of {TableId(family, name)}")
         yield from _routing(family)
 
 
-def _mask(entry: bytearray) -> int:
+def _of_others(layout: Layout, info: TableInfo, blob: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """The rules of a table that aren't ours, by chain: ours stand in the kernel's chains, too. Raises LayoutError."""
+    places = locate(layout, info, blob)
+    spans = [(chain, spans) for chain, spans in places.builtins.items()]
+    spans += [(chain, places.spans(chain)) for chain in places.chains if not is_own_chain(chain)]
+    for chain, rules in spans:
+        known = zip(rules, contents(layout, blob, rules, places.heads, str), strict=True)
+        yield chain, [blob[begin:end] for (begin, end), content in known if not is_ours(content)]
+
+
+def _mask(entry: bytes) -> int:
     """The bits that one rule of others sets or looks at. In both structures the mark comes first, then the mask."""
     found = 0
-    if OUR_COMMENT in entry:
-        return 0
     for pattern in _MARKING:
         at = entry.find(pattern)
         while at >= 0:
