@@ -123,7 +123,8 @@ class Host(Policies):
         if self.is_workload(packet.out_interface):
             return "leave"
         verdict = self.own(packet.out_interface, "egress", packet, there, state)
-        return "leave" if translated and verdict == "accept" else verdict  # judged in mangle, on the way out
+        # Judged in mangle, on the way out; but open connections, which are accepted before that is asked.
+        return "leave" if translated and verdict == "accept" and state not in OPEN else verdict
 
     @property
     def allowed(self) -> Verdict:

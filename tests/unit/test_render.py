@@ -21,7 +21,7 @@ from hostward.render.options import Options
 from hostward.render.options import options as of_settings
 from hostward.render.policy import Owner, log_prefix, port_groups
 from hostward.render.renderer import Renderer
-from hostward.render.ruleset import FAMILIES, MAX_CHAIN_NAME, MAX_SET_NAME, Interface, SetMark, State, TableId
+from hostward.render.ruleset import FAMILIES, MAX_CHAIN_NAME, MAX_SET_NAME, Interface, Jump, Rule, SetMark, State, TableId
 from tests import strategies as ours
 from tests.lab.host import endpoint, isolated, load, policy, rule
 from tests.lab.oracle import Host
@@ -128,8 +128,15 @@ def test_what_nat_output_rewrote_is_told_apart_before_its_interface_is_looked_at
     """H-38: OUTPUT still sees the interface of the route before nat, which may be a workload's; POSTROUTING the new one."""
     world = dict([load(endpoint("eth0"))])
     chains = Renderer(options()).render(calculate(Inputs(Scope("worker"), world, {}))).tables[TableId(4, "filter")].chains
-    matched = [rule.matches for rule in chains["hw-OUTPUT"]]
-    assert matched.index((State(("DNAT",)),)) < matched.index((Interface("out", "cali", True),))
+    mark = Jump("hw-translated", goto=True)
+    to_workload, dispatch, others = chains["hw-OUTPUT"]
+    assert to_workload == Rule((Interface("out", "cali", True),), mark)
+    assert dispatch.target == Jump("hw-to-host-endpoint")
+    assert others == Rule((), mark)
+    opened, rewritten, *_ = chains["hw-th-eth0"]
+    assert opened.matches == (State(("RELATED", "ESTABLISHED")),)  # these are accepted whatever interface they leave by
+    assert rewritten == Rule((State(("DNAT",)),), mark)
+    assert [rule.matches for rule in chains["hw-translated"]] == [(State(("DNAT",)),)]
 
 
 def test_port_groups() -> None:

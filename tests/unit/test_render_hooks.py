@@ -39,8 +39,8 @@ ALWAYS: Final = {
     "raw PREROUTING -i cali+ -m rpfilter --invert --validmark -j hw-wl-raw",
     "filter INPUT -j hw-INPUT",
     "filter FORWARD -j hw-FORWARD",
-    "filter FORWARD -i cali+ -j hw-accepted",
-    "filter FORWARD -o cali+ -j hw-accepted",
+    "filter FORWARD -i cali+ -m comment --comment hw:accepted-by-policy -j ACCEPT",
+    "filter FORWARD -o cali+ -m comment --comment hw:accepted-by-policy -j ACCEPT",
 }
 OF_HOSTS: Final = {
     "filter OUTPUT -j hw-OUTPUT",
@@ -78,7 +78,7 @@ def hooks(ruleset: Ruleset, family: int = 4) -> set[str]:
         ("normal", ALWAYS | OF_HOSTS),
         ("pre_dnat", ALWAYS | OF_HOSTS | {"mangle PREROUTING -j hw-PREROUTING"}),
         ("untracked", ALWAYS - {"raw PREROUTING -i cali+ -m rpfilter --invert --validmark -j hw-wl-raw"} | OF_HOSTS | RAW),
-        ("forward", {rule for rule in ALWAYS if "hw-accepted" not in rule} | OF_HOSTS),
+        ("forward", {rule for rule in ALWAYS if "-j ACCEPT" not in rule} | OF_HOSTS),
     ],
 )
 def test_a_kernel_chain_leads_to_ours_where_something_is_judged(kind: str, expected: set[str]) -> None:

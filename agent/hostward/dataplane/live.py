@@ -14,7 +14,6 @@ from typing import NamedTuple
 from hostward.dataplane.kernel import ActualChain, ActualTable, Unknown
 from hostward.dataplane.state import ActualState, is_own, same_set
 from hostward.render.marks import Marks, is_clear, is_set, put
-from hostward.render.names import ACCEPTED
 from hostward.render.roots import HOOKED
 from hostward.render.ruleset import (
     OWN_CHAIN_PREFIX,
@@ -65,9 +64,8 @@ def generation(state: ActualState, family: Family, marks: Marks) -> bool:
 def hook_of(builtin: ActualChain, kernel_chain: str, marks: Marks, generation: bool) -> Hook:
     """Our rules in a kernel chain that packets of a generation meet, as they were before they were gated.
 
-    In FORWARD what asks for something stands at the end, for all others to be asked before. If no jump of ours is known there
-    but something is ours, it is taken for a jump without conditions: to the chain that it leads to, which another version may
-    have named, or to the usual root.
+    If no jump of ours is known there but something is ours, it is taken for a jump without conditions: to the chain that it
+    leads to, which another version may have named, or to the usual root.
     """
     live, dead = is_set(marks.generation), is_clear(marks.generation)
     if not generation:
@@ -82,11 +80,10 @@ def hook_of(builtin: ActualChain, kernel_chain: str, marks: Marks, generation: b
         if rule.matches[:1] == (dead,):
             continue
         plain = replace(rule, matches=rule.matches[1:]) if rule.matches[:1] == (live,) else rule
-        at_end = not isinstance(rule.target, Jump) or (kernel_chain == "FORWARD" and bool(plain.matches))
-        (last if at_end else first).append(plain)
+        (first if isinstance(rule.target, Jump) else last).append(plain)
     unknown = [rule for rule in builtin if isinstance(rule, Unknown) and rule.ours]
     if unknown and not jumps:
-        roots = dict.fromkeys(rule.leads_to for rule in unknown if rule.leads_to not in ("", ACCEPTED))
+        roots = dict.fromkeys(rule.leads_to for rule in unknown if rule.leads_to)
         first += [Rule((), Jump(name)) for name in roots or (root(kernel_chain),)]
     return Hook(tuple(first), tuple(last))
 

@@ -25,7 +25,7 @@ from hostward.dataplane.kernel import (
     UpdateSet,
 )
 from hostward.dataplane.live import Live, gate, hook_of, root
-from hostward.dataplane.state import edit_between, edited, hooked, same_set
+from hostward.dataplane.state import edit_between, edited, hooked, is_own, same_set
 from hostward.model.members import Members
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
 from hostward.render.names import WORKLOAD_RAW
@@ -40,6 +40,7 @@ from hostward.render.ruleset import (
     InSet,
     IPSet,
     Jump,
+    Mark,
     Rule,
     SetMark,
     Table,
@@ -216,8 +217,9 @@ def _prepare(live: Live, name: TableName, wanted: Table, sets: Mapping[str, str]
         old, new = table.hooks.get(hook, Hook()), wanted.hooks.get(hook, Hook())
         new = Hook(renamed(new.first, names, sets), renamed(new.last, names, sets))
         builtin = table.actual.builtins.get(hook, ())
-        if not old.last and any(isinstance(rule, Unknown) and rule.ours for rule in builtin):
-            old = Hook(old.first, new.last)  # what is unknown and ours at the end is taken for the usual, as the jump is
+        unknown = sum(isinstance(rule, Unknown) and rule.ours and not rule.leads_to for rule in builtin)
+        if not old.last and unknown:
+            old = Hook(old.first, _usual_end(unknown, wanted))
         if hook_of(builtin, hook, marks, coming) == new:
             continue
         target = new if old == new else both(old, new, marks, coming)
@@ -253,14 +255,26 @@ def with_generation(raw: Table, marks: Marks, generation: bool) -> Table:
 def _judged(live: Live, hook: str, wanted: Table) -> Chain:
     """What is live in a kernel chain of raw: rules that ask for something, or a jump that all packets take.
 
-    Only for what workloads send a rule leads to their chain: those that aren't known, of other settings or another version, are
-    taken for the usual ones.
+    Rules that aren't known are of other settings or another version. Where none stands in OUTPUT, they don't give packets their
+    bits either, but look for spoofed sources alone: they are taken for those that do so here, with the chain that they lead to.
     """
-    builtin = live.tables["raw"].actual.builtins.get(hook, ())
-    usual = tuple(rule for rule in wanted.other_hooks if rule.target == Jump(WORKLOAD_RAW))
-    if usual and any(isinstance(rule, Unknown) and rule.leads_to == WORKLOAD_RAW for rule in builtin):
-        return usual
+    builtins = live.tables["raw"].actual.builtins
+    unknown = next((rule.leads_to for rule in builtins.get(hook, ()) if isinstance(rule, Unknown) and rule.leads_to), "")
+    if unknown and not any(map(is_own, builtins.get("OUTPUT", ()))):
+        usual = (rule for rule in wanted.other_hooks if rule.target == Jump(WORKLOAD_RAW))
+        return tuple(replace(rule, target=Jump(unknown)) for rule in usual)
     return live.tables["raw"].hooks.get(hook, Hook()).first
+
+
+def _usual_end(unknown: int, wanted: Table) -> Chain:
+    """What so many unknown rules at a kernel chain's end are taken for: one asks for the mark, several for interfaces.
+
+    If they are more than those, they do both.
+    """
+    ends = [rule for rule in wanted.other_hooks if not isinstance(rule.target, Jump)]
+    marked = [rule for rule in ends if any(isinstance(match, Mark) for match in rule.matches)]
+    others = [rule for rule in ends if rule not in marked]
+    return tuple(marked if unknown == 1 else others if unknown <= len(others) else ends)
 
 
 def transition(live: Live, wanted: Mapping[TableName, Table], sets: Mapping[str, IPSet], marks: Marks) -> list[Step]:
@@ -273,7 +287,8 @@ def transition(live: Live, wanted: Mapping[TableName, Table], sets: Mapping[str,
         # From here on no packet brings a generation of its own choice, those that raw doesn't look at among them.
         give = Rule((), put(marks.generation) if live.generation else clear(marks.generation))
         hooks = {hook: Hook((Rule((), Jump(root(hook))),)) for hook in missing}
-        start = TableEdit(where, {root(hook): (give, *judged[hook]) for hook in missing}, hooks)
+        chains = {root(hook): (give, *judged[hook]) for hook in missing}
+        start = TableEdit(where, chains, hooks)
         steps.append(start)
         raw = edited(raw, start)
     for name in ("mangle", "filter"):

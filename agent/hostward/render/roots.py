@@ -6,7 +6,7 @@ docs/chains.md draws them. Pure functions; any thread.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import product
 from typing import Final
@@ -31,14 +31,12 @@ from hostward.render.ruleset import (
     Protocol,
     Reject,
     Rule,
-    State,
     TableId,
     TableName,
     Verdict,
 )
-from hostward.render.steps import ESTABLISHED
+from hostward.render.steps import DNATED, ESTABLISHED
 
-DNATED: Final = State(("DNAT",))
 NEIGHBOUR_DISCOVERY_TYPES: Final = (130, 131, 132, 133, 134, 135, 136, 143)
 # Where rules of ours may stand. Where they do depends on what is needed: `hooks`.
 HOOKED: Final[Mapping[TableName, tuple[str, ...]]] = {
@@ -96,10 +94,11 @@ def _accepted(options: Options, needs: Needs) -> Chain:
     """
     if options.filter_allow == "RETURN":
         return ()
-    by_mark = (Rule((is_set(options.marks.accept),), ACCEPT, "hw:accepted-by-policy"),)
+    accepted = Rule((), ACCEPT, "hw:accepted-by-policy")
+    by_mark = (replace(accepted, matches=(is_set(options.marks.accept),)),)
     if needs.of_workloads:
         return by_mark
-    of_workloads = [rule for way in WAYS for rule in workload.every(options, way, Jump(names.ACCEPTED))]
+    of_workloads = [replace(accepted, matches=rule.matches) for way in WAYS for rule in workload.every(options, way, ACCEPT)]
     return (*of_workloads, *(by_mark if needs.hosts else ()))
 
 
@@ -168,8 +167,6 @@ def _filter(options: Options, needs: Needs, hosts: Chain) -> dict[str, Chain]:
     chains: dict[str, Chain] = {}
     if needs.of_workloads:
         chains |= workload.forward_chains(options, of_workloads=needs.any_workloads, before=marked)
-    elif options.filter_allow == "ACCEPT":
-        chains[names.ACCEPTED] = (Rule((), ACCEPT),)
     cut = _cut(options)
     if not needs.hosts:
         leaving = {"hw-OUTPUT": cut} if cut else {}
@@ -179,15 +176,15 @@ def _filter(options: Options, needs: Needs, hosts: Chain) -> dict[str, Chain]:
     marks = options.marks
     accepted = (Rule((is_set(marks.accept),), Verdict(options.filter_allow)),)
     return chains | {
-        names.TRANSLATED: (Rule((), put(marks.translated)),),
+        # Which interface a DNATed packet leaves by isn't known here yet: POSTROUTING judges it.
+        names.TRANSLATED: (Rule((DNATED,), put(marks.translated)),),
         "hw-INPUT": (*cut, *from_workload, *(accepted if marked else ()), *hosts),
         "hw-OUTPUT": (
             *cut,
             *(accepted if needs.untracked else ()),
-            # Which interface such a packet leaves by isn't known here yet: POSTROUTING judges it.
-            Rule((DNATED,), Jump(names.TRANSLATED, goto=True)),
-            *workload.every(options, "out", RETURN),
+            *workload.every(options, "out", Jump(names.TRANSLATED, goto=True)),
             Rule((), Jump(names.TO_ENDPOINT)),
+            Rule((), Jump(names.TRANSLATED, goto=True)),
         ),
         "hw-FORWARD": (
             *cut,

@@ -23,6 +23,7 @@ from hostward.render.ruleset import (
     RETURN,
     Chain,
     Family,
+    Jump,
     Match,
     Reject,
     Rule,
@@ -34,6 +35,7 @@ from hostward.render.ruleset import (
 
 ESTABLISHED = State(("RELATED", "ESTABLISHED"))
 INVALID = State(("INVALID",))
+DNATED = State(("DNAT",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def entrance(place: Place, *, established: Target | None, tracked: bool = True, 
     """What comes before any policy: open connections, neighbour discovery, broken packets, failsafe ports."""
     if established is not None:
         yield Rule((ESTABLISHED,), established)
+    if failsafe and place.table == "filter" and place.direction == "egress":  # mangle judges it, once its way out is known
+        yield Rule((DNATED,), Jump(names.TRANSLATED, goto=True))
     if failsafe and place.family == 6:
         yield jump(names.NEIGHBOUR_DISCOVERY, ICMPV6)
     if tracked and place.options.drop_invalid:
