@@ -20,7 +20,7 @@ TRIM_SECONDS: Final = 30.0
 QUIET_SECONDS: Final = 5.0
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
 _SMALL: Final = {_MMAP_THRESHOLD: 64 << 10, _TRIM_THRESHOLD: 128 << 10}
-_KEPT: Final = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 64 << 20}  # the first is the most that it takes
+_KEPT: Final = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 32 << 20}  # the first is the most that it takes
 
 
 class Heap:
