@@ -1,6 +1,6 @@
-"""A Rule as an entry. Headers, verdicts, jumps, comments, ports and set matches are packed here, other parts compiled and kept.
+"""A Rule as an entry. Headers, verdicts, jumps, comments, ports and set matches are packed by us, others compiled and kept.
 
-No set index is ever kept: it is asked for each time an entry is made, for it can be given to another set (libraries.md 1.2).
+No set index is kept: it is asked for by each commit, for it can be given to another set (libraries.md 1.2).
 It knows no table and no chain but by name. The engine thread runs it.
 """
 
@@ -10,11 +10,10 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET, AF_INET6
 from typing import Final
 
-from hostward.dataplane.xtables import compat
+from hostward.dataplane.xtables import compat, parts
 from hostward.dataplane.xtables.layout import (
     INDEX,
     LAYOUTS,
@@ -26,11 +25,10 @@ from hostward.dataplane.xtables.layout import (
     TO_VERDICT,
     Layout,
     entry_header,
-    part,
 )
+from hostward.dataplane.xtables.parts import EncodeError
 from hostward.render.ruleset import (
     MAX_CHAIN_NAME,
-    MAX_SET_NAME,
     Family,
     InSet,
     Interface,
@@ -46,12 +44,7 @@ from hostward.render.ruleset import (
 )
 from hostward.render.text import match_words, target_words
 
-MAX_INTERFACE_NAME: Final = 15
-MAX_PORT: Final = 65535
-MULTIPORT_SLOTS: Final = 15
-MAX_COMMENT: Final = 255
 MAX_LOG_PREFIX: Final = 29
-_COMMENT: Final = re.compile(r"[A-Za-z0-9:_\-./]*\Z")
 _CHAIN: Final = re.compile(r"[A-Za-z0-9_.:~-]{1,28}\Z")
 # Every other option of our matches and targets takes one argument.
 _ARITY: Final = dict.fromkeys(("--notrack", "--invert", "--validmark"), 0)
@@ -60,13 +53,6 @@ _KEPT_HEADERS: Final = 512
 _InHeader = tuple[Interface | Protocol | Net, ...]
 _VIA_IN, _VIA_OUT, _SRC, _DST, _PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40  # inversion flags, the same in both families
 _HAS_PROTOCOL: Final = 0x01  # IP6T_F_PROTO
-_SET_REVISION: Final = 4
-_SOURCE_PORTS, _DESTINATION_PORTS = 0, 1
-_SET_INVERTED: Final = 0x01
-
-
-class EncodeError(ValueError):
-    """A rule that can't be an entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +94,7 @@ class Encoder:
 
     def encode(self, rule: Rule) -> Encoded:
         """A rule's entry. Raises EncodeError."""
-        parts: list[bytes] = []
+        found: list[bytes] = []
         sets: list[tuple[int, str]] = []
         in_header: list[Interface | Protocol | Net] = []
         at = self._layout.header
@@ -118,19 +104,19 @@ class Encoder:
                 continue
             if isinstance(match, InSet):
                 sets.append((at + PART_HEADER, match.name))
-                parts.append(_set_match(match))
+                found.append(parts.set_match(match))
             elif isinstance(match, PortSet):
-                parts.append(_ports(match))
+                found.append(parts.ports(match))
             else:
-                parts.append(self._compiled(match))
-            at += len(parts[-1])
+                found.append(self._compiled(match))
+            at += len(found[-1])
         if rule.comment:
-            parts.append(_comment(rule.comment))
-            at += len(parts[-1])
+            found.append(parts.comment(rule.comment))
+            at += len(found[-1])
         target = self._target(rule.target)
         goto = isinstance(rule.target, Jump) and rule.target.goto
         header = entry_header(self._layout, self._ip(tuple(in_header), goto), at, at + len(target))
-        return Encoded(rule, b"".join((header, *parts, target)), tuple(sets), self._layout)
+        return Encoded(rule, b"".join((header, *found, target)), tuple(sets), self._layout)
 
     def _ip(self, matches: _InHeader, goto: bool) -> bytes:
         kept = self._headers.get((matches, goto))
@@ -151,10 +137,10 @@ class Encoder:
             match match:
                 case Interface(direction, name, prefix):
                     kind = direction
-                    names[direction] = _interface(name, prefix=prefix)
+                    names[direction] = parts.interface(name, prefix=prefix)
                 case Net(side, net, negate):
                     kind = side
-                    nets[side] = _net(net, full)
+                    nets[side] = parts.net(net, full)
                     inverted |= (_SRC if side == "src" else _DST) if negate else 0
                 case Protocol(number, negate):
                     kind = "protocol"
@@ -204,10 +190,10 @@ class Encoder:
     def _target(self, target: Target) -> bytes:
         match target:
             case Verdict(word):
-                return _standard(word)
+                return parts.standard(word)
             case Jump(chain):
                 check_chain_name(chain)
-                return _standard(chain)
+                return parts.standard(chain)
             case Log(prefix):
                 # python-iptables would take a longer one and leave it without its end.
                 if not 0 < len(prefix.encode(errors="surrogateescape")) <= MAX_LOG_PREFIX or not prefix.isprintable():
@@ -234,70 +220,3 @@ def check_chain_name(name: str) -> None:
     """Refuses names that the kernel or iptables-restore wouldn't take as one word. Raises EncodeError."""
     if not _CHAIN.match(name):
         raise EncodeError(f"chain name {name!r}: 1 to {MAX_CHAIN_NAME} letters, digits and _.:~- are possible")
-
-
-@lru_cache(maxsize=1024)
-def _standard(name: str) -> bytes:
-    return part(name, 0, bytes(4))
-
-
-def _comment(comment: str) -> bytes:
-    if len(comment) > MAX_COMMENT or not _COMMENT.match(comment):
-        raise EncodeError(f"comment {comment!r}: at most {MAX_COMMENT} letters, digits and :_-./ are possible")
-    return part("comment", 0, comment.encode().ljust(MAX_COMMENT + 1, b"\0"))
-
-
-@lru_cache(maxsize=1024)
-def _set_match(match: InSet) -> bytes:
-    """The structure of revision 4 (xt_set_info_match_v4, Linux 3.19): index 0, directions, no questions about counters."""
-    if not match.name or len(match.name.encode()) > MAX_SET_NAME:
-        raise EncodeError(f"set name {match.name!r}: 1 to {MAX_SET_NAME} bytes are possible")
-    flags = _SET_INVERTED if match.negate else 0
-    for number, side in enumerate(match.dimensions, start=1):
-        flags |= 1 << number if side == "src" else 0
-    return part("set", _SET_REVISION, struct.pack("=HBB44x", 0, len(match.dimensions), flags))
-
-
-@lru_cache(maxsize=1024)
-def _ports(match: PortSet) -> bytes:
-    """The structure of revision 1 (xt_multiport_v1): which side, how many slots, the ports, which of them begin a range."""
-    ports: list[int] = []
-    begins: list[int] = []
-    for first, last in match.ranges:
-        if not 0 <= first <= last <= MAX_PORT:
-            raise EncodeError(f"port range {first}:{last} in {match}")
-        ports += [first] if first == last else [first, last]
-        begins += [0] if first == last else [1, 0]
-    if not 0 < len(ports) <= MULTIPORT_SLOTS:
-        raise EncodeError(f"{len(ports)} port slots in {match}: 1 to {MULTIPORT_SLOTS} are possible")
-    side = _SOURCE_PORTS if match.side == "src" else _DESTINATION_PORTS
-    rest = MULTIPORT_SLOTS - len(ports)
-    head = struct.pack("=BB15H", side, len(ports), *ports, *(0,) * rest)
-    return part("multiport", 1, head + bytes(begins) + bytes(rest) + bytes([match.negate]))
-
-
-def _interface(name: str, *, prefix: bool) -> tuple[bytes, bytes]:
-    """A name and its mask as iptables writes them: an exact name counts its NUL, a prefix keeps its "+" in the name.
-
-    An exact name may end in "+" too, which no text of iptables can say: its mask tells it apart.
-    """
-    raw = name.encode(errors="surrogateescape")
-    if len(raw) + prefix > MAX_INTERFACE_NAME or b"\0" in raw or not raw:
-        raise EncodeError(f"interface name {name!r}: 1 to {MAX_INTERFACE_NAME} bytes are possible")
-    return (raw + b"+", b"\xff" * len(raw)) if prefix else (raw, b"\xff" * (len(raw) + 1))
-
-
-@lru_cache(maxsize=8192)
-def _net(net: str, family: int) -> tuple[bytes, bytes]:
-    address, slash, length = net.partition("/")
-    try:
-        raw = inet_pton(family, address)
-    except (OSError, ValueError) as error:
-        raise EncodeError(f"{net!r} is no IPv{4 if family == AF_INET else 6} network") from error
-    bits = len(raw) * 8
-    if slash and not (length.isdecimal() and int(length) <= bits):
-        raise EncodeError(f"{net!r}: no prefix length from 0 to {bits}")
-    host_bits = bits - int(length or bits)
-    mask = ((1 << bits) - (1 << host_bits)) & ((1 << bits) - 1)
-    masked = int.from_bytes(raw) & mask
-    return masked.to_bytes(len(raw)), mask.to_bytes(len(raw))

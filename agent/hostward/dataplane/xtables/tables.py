@@ -11,25 +11,22 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
-from typing import Final
 
 from hostward.dataplane.kernel import ActualChain, ActualTable, KernelError, Parting, TableEdit, Unknown
-from hostward.dataplane.xtables.blob import HeadsInBlob, Span, contents, find_chain, find_kernel_chain
+from hostward.dataplane.xtables.blob import Span
 from hostward.dataplane.xtables.commit import Chains, Removed, commit
-from hostward.dataplane.xtables.delta import EncodedEdit, contents_of
-from hostward.dataplane.xtables.encode import EncodeError, Encoder, check_chain_name
+from hostward.dataplane.xtables.delta import EncodedEdit
+from hostward.dataplane.xtables.encode import Encoder, check_chain_name
 from hostward.dataplane.xtables.known import Known, unknown
 from hostward.dataplane.xtables.layout import LAYOUTS, LayoutError, is_ours
 from hostward.dataplane.xtables.lock import DEFAULT_PATH, POLL_SECONDS, XtablesLock
+from hostward.dataplane.xtables.parts import EncodeError
+from hostward.dataplane.xtables.read_back import read_back
 from hostward.dataplane.xtables.snapshot import Snapshot
 from hostward.dataplane.xtables.sockopt import SetSocket, TableInfo, TableSocket
 from hostward.render.ruleset import FAMILIES, Chain, Family, Rule, TableId, is_own_chain
-
-MOST_CHAINS: Final = 16
-"""So many of the written chains are looked for in what is read back. A commit is whole or isn't there: the next look at the
-table, for tampering, compares all that was written."""
 
 
 @dataclass(slots=True)
@@ -235,29 +232,15 @@ class XTables:
         """
         self._own()
         seen = self._seen[table]
-        hooks = [name for name in seen.unverified if not is_own_chain(name)]
-        some = [*hooks, *islice((name for name in seen.unverified if is_own_chain(name)), MOST_CHAINS)]
+        written = {name: seen.written[name] for name in seen.unverified}
         seen.unverified.clear()
         with _as_kernel_error(table):
-            differing = self._differing(table, {name: seen.written[name] for name in some})
+            differing = read_back(table, written)
         if differing:
             self._seen.pop(table, None)
             raise KernelError(
                 f"table {table}: chain {differing[0]} is not as it was written: who else writes to it?", retry=True
             )
-
-    def _differing(self, table: TableId, wanted: Chains) -> list[str]:
-        """Those of some chains that the kernel doesn't hold as wanted; nothing else of the table is looked at."""
-        layout = LAYOUTS[table.family]
-        with TableSocket(table.family) as tables, SetSocket() as sets:
-            info, blob = tables.read(table)
-            heads = HeadsInBlob(layout, blob)
-            found = {}
-            for name in wanted:
-                own = is_own_chain(name)
-                spans = find_chain(layout, blob, name) if own else find_kernel_chain(layout, info, blob, name)
-                found[name] = None if spans is None else contents(layout, blob, spans, heads, sets.name)
-        return [name for name, held in wanted.items() if found[name] != contents_of(held)]
 
     # --- ownership -----------------------------------------------------------------------------------------------------
     def _own(self) -> None:
