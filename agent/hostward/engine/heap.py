@@ -70,8 +70,7 @@ class Heap:
         if now >= self._trim_at:
             self._trim_at = now + TRIM_SECONDS
             gc.collect()  # frees the tuples that Python keeps, by size, for the next ones: megabytes after many changes
-            if not self.keeps:
-                _trim()
+            _trim()  # also while changes come, or holes between blocks grow; the pages of one commit are little
 
 
 def _tune(parameters: dict[int, int]) -> None:
