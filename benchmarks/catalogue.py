@@ -108,7 +108,7 @@ _ALL = (
     Bench(
         "rss",
         "resident memory of an agent in sync, and over random changes",
-        limits=((memory.RESIDENT_MIB, 120.0), (memory.SLOPE, 64.0)),
+        limits=((memory.RESIDENT_MIB, 120.0), (memory.GROWTH, 64.0)),
         unit="MiB",
     ),
     Bench(

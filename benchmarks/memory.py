@@ -1,13 +1,15 @@
 """Resident memory of an agent in sync, and whether it grows over random changes (spec: `rss`).
 
-Changes come in bursts of ten, as fast as the agent takes them. The slope is that of least squares over the second
-half: by then everything has been used once.
+Changes come in bursts of ten, as fast as the agent takes them. While they do, freed blocks are kept; so what is held is looked
+at after a rest, in the middle and at the end: by the middle everything has been used once. The slope of what is resident while
+changes come, by least squares over the second half, stands beside it.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from itertools import islice
 
@@ -27,6 +29,8 @@ RESIDENT_MIB, IMPORTS_MIB, SLOPE = "resident MiB in sync", "resident MiB of the 
 SHORT_SLOPE = "slope while caches fill, KiB per 1,000 changes"
 AFTER_MIB, PEAK_MIB = "resident MiB after all changes", "peak MiB"
 SERIES = "resident MiB after each burst"
+AT_REST, GROWTH = "resident MiB at rest, in the middle and at the end", "growth at rest, KiB per 1,000 changes"
+REST = 8.0  # seconds after which an agent has given back what it freed
 
 
 def slope(values: Sequence[float]) -> float:
@@ -43,18 +47,24 @@ def measure(size: Size, found: Found, *, count: int, quick: bool) -> None:
     with Bed(size) as bed, bed.start() as agent:
         applied = Applied(agent)
         found.other[RESIDENT_MIB].append(cpu.resident(agent.pid) / 1024)
-        source = changes.mixed(size)
-        for _ in range(count // BURST):
+        source, rests = changes.mixed(size), list[float]()
+        for burst in range(1, count // BURST + 1):
             for change in islice(source, BURST):
                 revision = bed.store.change(*change)
             applied.wait_either(revision)
             found.times[SERIES].append(cpu.resident(agent.pid) / 1024)
             del applied.lines[:-1]
-        found.other[AFTER_MIB].append(cpu.resident(agent.pid) / 1024)
+            if burst * BURST in {count // 2, count} and not quick:
+                time.sleep(REST)
+                rests.append(cpu.resident(agent.pid) / 1024)
+        found.other[AFTER_MIB].append(found.times[SERIES][-1])
         found.other[PEAK_MIB].append(cpu.resident(agent.pid, "VmHWM") / 1024)
     series = found.times[SERIES]
     found.other["changes"].append(count)
+    found.other[AT_REST] += rests
     found.other[SLOPE if count >= LONG else SHORT_SLOPE].append(slope(series[len(series) // 2 :]) * 1024 * 1000 / BURST)
+    if count >= LONG:
+        found.other[GROWTH].append((rests[-1] - rests[0]) * 1024 * 1000 / (count / 2))
 
 
 def _imports() -> float:
