@@ -1,8 +1,8 @@
 """Resident memory of an agent in sync, and whether it grows over random changes (spec: `rss`).
 
 Changes come in bursts of ten, as fast as the agent takes them. While they do, freed blocks are kept; so what is held is looked
-at after a rest, in the middle and at the end: by the middle everything has been used once. The slope of what is resident while
-changes come, by least squares over the second half, stands beside it.
+at after a rest, in the middle and at the end of a long run: by the middle everything has been used once. The slope of what is
+resident while changes come, by least squares over the second half, stands beside it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHORT_SLOPE = "slope while caches fill, KiB per 1,000 changes"
 AFTER_MIB, PEAK_MIB = "resident MiB after all changes", "peak MiB"
 SERIES = "resident MiB after each burst"
 AT_REST, GROWTH = "resident MiB at rest, in the middle and at the end", "growth at rest, KiB per 1,000 changes"
-REST = 8.0  # seconds after which an agent has given back what it freed
+REST = 40.0  # seconds after which an agent has looked at everything again, and given back what it freed
 
 
 def slope(values: Sequence[float]) -> float:
@@ -54,7 +54,7 @@ def measure(size: Size, found: Found, *, count: int, quick: bool) -> None:
             applied.wait_either(revision)
             found.times[SERIES].append(cpu.resident(agent.pid) / 1024)
             del applied.lines[:-1]
-            if burst * BURST in {count // 2, count} and not quick:
+            if burst * BURST in {count // 2, count} and count >= LONG:
                 time.sleep(REST)
                 rests.append(cpu.resident(agent.pid) / 1024)
         found.other[AFTER_MIB].append(found.times[SERIES][-1])
