@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from hostward.engine import heap as tested
-from hostward.engine.heap import QUIET_SECONDS, TRIM_SECONDS, Heap
+from hostward.engine.heap import QUIET_SECONDS, START_SECONDS, TRIM_SECONDS, Heap
 
 
 class Host:
@@ -52,6 +52,13 @@ def test_garbage_is_left_until_the_start_is_over_and_then_collected_whole(host: 
     assert (gc.isenabled(), whole_collections() - before, host.trims) == (True, 1, 1)
     host.later(2 * TRIM_SECONDS)
     assert (whole_collections() - before, host.trims) == (2, 2)
+
+
+def test_garbage_is_looked_for_while_an_agent_waits_for_its_datastore(host: Host) -> None:
+    host.later(START_SECONDS - 1)
+    assert not gc.isenabled()
+    host.later(1)
+    assert gc.isenabled()
 
 
 def test_what_the_start_wrote_is_no_reason_to_keep_memory(host: Host) -> None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Final
 
 TRIM_SECONDS: Final = 30.0
+START_SECONDS: Final = 120.0  # longer than a start takes; an agent may wait for its datastore for days
 QUIET_SECONDS: Final = 5.0
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
 _SMALL: Final = {_MMAP_THRESHOLD: 64 << 10, _TRIM_THRESHOLD: 128 << 10}
@@ -33,12 +34,13 @@ class Heap:
         self._settled = False
         self._quiet_at = 0.0
         self._trim_at = clock() + TRIM_SECONDS
+        self._late_at = clock() + START_SECONDS
         self.keeps = False
         """Whether freed blocks are kept now."""
 
     @staticmethod
     def begin() -> None:
-        """For the start: a small heap, few of them for all threads, and no look for garbage until `settle`.
+        """For the start: a small heap, few of them for all threads, and no look for garbage until `settle`, or until it is late.
 
         Values don't point at each other in circles, and starting makes a million of them.
         """
@@ -57,6 +59,8 @@ class Heap:
     def look(self) -> None:
         """Sees whether changes come; to be called about twice a second."""
         if not self._settled:
+            if self._clock() >= self._late_at:
+                gc.enable()  # each attempt to reach a datastore leaves some
             return
         now, writes = self._clock(), self._writes()
         if writes != self._seen:
