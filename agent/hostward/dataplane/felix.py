@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
@@ -108,12 +108,13 @@ def look(families: Iterable[Family] = FAMILIES) -> Left:
     return Left(rules, chains, sets, masquerades, frozenset(guarded), tuple(unhooked))
 
 
-def _is_first(table: str, chain: str, lines: Iterable[str]) -> bool:
+def _is_first(table: str, chain: str, lines: Sequence[str]) -> bool:
     """Whether our jump is the first rule of a kernel chain, Felix's left out. Filter judges what comes in and what is sent on,
-    always; elsewhere there may be nothing to judge."""
+    always; elsewhere there is nothing to judge where we have no chain for it."""
     rest = [line for line in lines if line.startswith(f"-A {chain} ") and not _leads_there(line)]
     ours = [_leads_to_ours(line) for line in rest]
-    return ours[0] if any(ours) else table != "filter" or chain == "OUTPUT"
+    judges = (table == "filter" and chain != "OUTPUT") or any(line.startswith(f":hw-{chain} ") for line in lines)
+    return ours[0] if any(ours) else not judges
 
 
 def _leads_to_ours(line: str) -> bool:
