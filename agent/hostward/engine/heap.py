@@ -40,7 +40,7 @@ class Heap:
 
     @staticmethod
     def begin() -> None:
-        """For the start: a small heap, few of them for all threads, and no look for garbage until `settle`, or until it is late.
+        """For the start: a small heap, few of them for all threads, and no look for garbage until `settle`, or for long.
 
         Values don't point at each other in circles, and starting makes a million of them.
         """
