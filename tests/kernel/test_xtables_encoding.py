@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hostward.dataplane.kernel import KernelError, Unknown
+from hostward.dataplane.xtables.tables import XTables
 from hostward.render.ruleset import (
     ACCEPT,
     DROP,
@@ -131,6 +132,22 @@ def test_rules_that_are_not_learnt_are_opaque(lab):
     assert one == other
     lab.tables.learn(FILTER, [Rule((TCP,), DROP)])
     assert lab.own()["hw-a"][1:] == (Rule((TCP,), DROP),) * 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_rules_of_ours_that_are_not_learnt_it_is_known_which_prefix_they_ask_for(lab, family):
+    table = TableId(family, "filter")
+    asking = {
+        "cali": (Interface("in", "cali", prefix=True),),
+        "tap": (Interface("out", "tap", prefix=True), TCP),
+        "wl": (Interface("in", "eth0"), Interface("out", "wl", prefix=True)),
+        "": (Interface("in", "cali+"), Interface("out", "cali1")),
+    }
+    rules = tuple(Rule(matches, ACCEPT, "hw:accepted") for matches in asking.values())
+    lab.put({"hw-a": ()}, {"FORWARD": Hook((Rule((), Jump("hw-a")),), rules)}, table=table)
+    lab.tool(table, "-I", "FORWARD", "-i", "foreign+", "-j", "ACCEPT")
+    read = XTables(lab.lock_path, 5.0).read_table(table).builtins["FORWARD"]
+    assert [rule.prefix for rule in read if isinstance(rule, Unknown)] == ["", "", *asking]
 
 
 def test_rules_of_any_extension_can_stand_beside_ours(lab):

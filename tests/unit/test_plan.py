@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from hostward.dataplane.fake import FakeKernel, KilledError
 from hostward.dataplane.transition import renamed
+from hostward.engine.applier import Applier
 from hostward.model.resolved import Resolved, ResolvedEndpoint, ResolvedWorkload
 from hostward.render.evaluate import Packet
 from hostward.render.ruleset import DROP, Hook, Rule, Ruleset, Table, TableId
@@ -170,6 +172,27 @@ def test_both_families_and_other_settings(seed: int) -> None:
         carry_out(kernel, goal)
         assert_holds(kernel, goal)
         world = worlds.neighbour(rng, world)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS)
+def test_a_process_with_other_settings_knows_what_the_last_one_wrote_into_kernel_chains(seed: int) -> None:
+    """Rules there ask for workloads' interfaces by prefixes that this one doesn't have, or accept where this one doesn't."""
+    rng = random.Random(seed)
+    kernel, packets = FakeKernel(), [worlds.packet(rng) for _ in range(PACKETS)]
+    add_foreign(kernel)
+    world = worlds.world(rng)
+    for kills in (True, True, False):
+        prefixes = rng.choice((("cali",), ("cali1", "cali"), ("eth1", "cali"), ("cali1",), ()))
+        options = replace(worlds.OPTIONS, workload_prefixes=prefixes, filter_allow=rng.choice(("ACCEPT", "RETURN")))
+        desired = worlds.ruleset(world, options)
+        watch(kernel, packets, desired)
+        kernel.kill_after = kernel.changes + rng.randrange(16) if kills else None
+        with suppress(KilledError):
+            Applier(kernel).bring(desired, worlds.MARKS)
+        kernel.forget()
+        world = worlds.neighbour(rng, world)
+    assert_holds(kernel, desired)
 
 
 @settings(max_examples=60, deadline=None)

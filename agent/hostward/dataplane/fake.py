@@ -36,6 +36,7 @@ from hostward.render.ruleset import (
     Chain,
     Family,
     Hook,
+    Interface,
     IPSet,
     Jump,
     Rule,
@@ -300,4 +301,6 @@ def _plain(chains: Mapping[str, Stored]) -> dict[str, tuple[Rule, ...]]:
 def _opaque(rule: Rule | Foreign) -> Unknown:
     content, meaning = (rule.content, rule.rule) if isinstance(rule, Foreign) else (repr(rule).encode(), rule)
     leads_to = meaning.target.chain if isinstance(meaning.target, Jump) and is_own_chain(meaning.target.chain) else ""
-    return Unknown(content, bool(leads_to) or meaning.comment.startswith("hw:"), leads_to)
+    prefix = next((match.name for match in meaning.matches if isinstance(match, Interface) and match.prefix), "")
+    ours = bool(leads_to) or meaning.comment.startswith("hw:")
+    return Unknown(content, ours, leads_to, prefix if ours else "")

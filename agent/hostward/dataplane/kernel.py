@@ -18,12 +18,14 @@ from hostward.render.ruleset import Chain, Family, Hook, IPSet, Rule, TableId
 class Unknown:
     """A rule in the kernel that is none of those we know: opaque, compared by its content.
 
-    `ours`: it jumps to our chains, or has a comment of ours; `leads_to` is that chain.
+    `ours`: it jumps to our chains, or has a comment of ours; `leads_to` is that chain. `prefix`: if it is ours and asks for
+    all interfaces whose names begin alike, how they begin.
     """
 
     content: bytes
     ours: bool = False
     leads_to: str = ""
+    prefix: str = ""
 
 
 ActualChain = tuple[Rule | Unknown, ...]

@@ -22,7 +22,7 @@ from hostward.dataplane.kernel import (
     TableEdit,
     members_of,
 )
-from hostward.dataplane.plan import ActualState, plan, plan_change, rules_of, vocabulary
+from hostward.dataplane.plan import ActualState, landmarks, other_prefixes, plan, plan_change, rules_of, vocabulary
 from hostward.dataplane.state import is_own, of_family, take
 from hostward.dataplane.usage import Usage
 from hostward.render.marks import Marks
@@ -190,7 +190,11 @@ class Applier:
         for table in stale:
             before = self._tables.get(table)
             self._kernel.learn(table, words[table])
-            self._tables[table] = now = self._kernel.read_table(table)
+            now = self._kernel.read_table(table)
+            if prefixes := other_prefixes(now):  # of an earlier process: how an interface's name begins is a setting
+                self._kernel.learn(table, landmarks(desired, marks, prefixes)[table])
+                now = self._kernel.read_table(table)
+            self._tables[table] = now
             self._suspect.discard(table)
             if before is not None and _ours(before) != _ours(now):
                 outcome.tables[table] += 1

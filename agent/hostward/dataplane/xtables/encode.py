@@ -88,7 +88,7 @@ class Encoder:
 
     def __init__(self, family: Family) -> None:
         self._family: Family = family
-        self._layout = LAYOUTS[family]
+        self.layout = LAYOUTS[family]
         self._parts: dict[Match | Target, bytes] = {}
         self._headers: dict[tuple[_InHeader, bool], bytes] = {}
 
@@ -97,7 +97,7 @@ class Encoder:
         found: list[bytes] = []
         sets: list[tuple[int, str]] = []
         in_header: list[Interface | Protocol | Net] = []
-        at = self._layout.header
+        at = self.layout.header
         for match in rule.matches:
             if isinstance(match, Interface | Protocol | Net):
                 in_header.append(match)
@@ -115,8 +115,8 @@ class Encoder:
             at += len(found[-1])
         target = self._target(rule.target)
         goto = isinstance(rule.target, Jump) and rule.target.goto
-        header = entry_header(self._layout, self._ip(tuple(in_header), goto), at, at + len(target))
-        return Encoded(rule, b"".join((header, *found, target)), tuple(sets), self._layout)
+        header = entry_header(self.layout, self._ip(tuple(in_header), goto), at, at + len(target))
+        return Encoded(rule, b"".join((header, *found, target)), tuple(sets), self.layout)
 
     def _ip(self, matches: _InHeader, goto: bool) -> bytes:
         kept = self._headers.get((matches, goto))
@@ -153,7 +153,7 @@ class Encoder:
             seen.add(kind)
         (src, src_mask), (dst, dst_mask) = nets["src"], nets["dst"]
         (into, into_mask), (out, out_mask) = names["in"], names["out"]
-        flag = self._layout.goto_flag if goto else 0
+        flag = self.layout.goto_flag if goto else 0
         devices = struct.pack("16s16s16s16s", into, out, into_mask, out_mask)
         if self._family == 4:
             return src + dst + src_mask + dst_mask + devices + struct.pack("=HBB", protocol, flag, inverted)

@@ -14,7 +14,7 @@ from typing import Final
 
 from hostward.dataplane.kernel import ActualChain, ActualTable, Unknown
 from hostward.dataplane.xtables.encode import Encoded, Encoder
-from hostward.dataplane.xtables.layout import is_ours, jump_of
+from hostward.dataplane.xtables.layout import is_ours, jump_of, prefix_of
 from hostward.render.ruleset import Chain, Rule
 
 _SLACK: Final = 2048
@@ -57,12 +57,18 @@ class Known:
         self._unsorted.clear()
         return self._by_digest.get(_digest(content))
 
+    def unknown(self, content: bytes) -> Unknown:
+        """A rule that isn't known, with what can be told of it all the same."""
+        if not is_ours(content):
+            return Unknown(content)
+        return Unknown(content, True, jump_of(content), prefix_of(self._encoder.layout, content))
+
     def chain(self, name: str, contents: list[bytes]) -> ActualChain:
         """The rules of a chain. Of several rules with the same content it is the one that was written there.
 
         The kernel holds "from anywhere" and no condition alike, and much more; plans compare values.
         """
-        found = tuple(self.named(content) or unknown(content) for content in contents)
+        found = tuple(self.named(content) or self.unknown(content) for content in contents)
         written = self._written.get(name, found)
         if written == found or len(written) != len(found):
             return found
@@ -131,11 +137,6 @@ class Known:
             kept = {*map(id, present), *self._fresh, *self._uses}
             for rule in [encoded.rule for at, encoded in self._by_id.items() if at not in kept]:
                 self._forget(rule)
-
-
-def unknown(content: bytes) -> Unknown:
-    """A rule that isn't known, with what can be told of it all the same."""
-    return Unknown(content, True, jump_of(content)) if is_ours(content) else Unknown(content)
 
 
 def _digest(content: bytes) -> bytes:

@@ -20,6 +20,7 @@ class Layout:
     """Sizes and places in bytes. `ip`: the header part that packets are compared with, at the entry's start."""
 
     ip: int
+    interfaces: int  # names in and out of 16 bytes each, and then their masks
     offsets: int  # two 16 bit numbers: where the target starts, where the next entry starts
     counters: int  # two 64 bit numbers: packets, bytes
     header: int
@@ -28,8 +29,8 @@ class Layout:
 
 
 LAYOUTS: Final[dict[Family, Layout]] = {
-    4: Layout(ip=84, offsets=88, counters=96, header=112, goto=82, goto_flag=0x02),
-    6: Layout(ip=136, offsets=140, counters=152, header=168, goto=131, goto_flag=0x04),
+    4: Layout(ip=84, interfaces=16, offsets=88, counters=96, header=112, goto=82, goto_flag=0x02),
+    6: Layout(ip=136, interfaces=64, offsets=140, counters=152, header=168, goto=131, goto_flag=0x04),
 }
 OFFSETS: Final = struct.Struct("=HH")
 COUNTERS: Final = struct.Struct("=QQ")
@@ -45,6 +46,7 @@ ERROR: Final = b"ERROR\0"
 ERROR_SIZE: Final = 64
 """The target in a chain's header: `PART_HEADER`, and the chain's name in 30 bytes."""
 _NAME_SIZE: Final = 29
+_INTERFACE_SIZE: Final = 16
 VERDICTS: Final = {-1: b"DROP", -2: b"ACCEPT", -4: b"QUEUE", -5: b"RETURN"}
 SET_MATCH: Final = b"set".ljust(_NAME_SIZE, b"\0")
 _COMMENT_MATCH: Final = b"comment".ljust(_NAME_SIZE, b"\0") + b"\0"
@@ -105,6 +107,16 @@ def jump_of(identity: bytes) -> str:
     """The chain that a rule jumps to, "" if it doesn't jump."""
     end = identity[identity.rfind(b"\xff") :]
     return end.removeprefix(TO_CHAIN).decode(errors="replace") if end.startswith(TO_CHAIN) else ""
+
+
+def prefix_of(layout: Layout, identity: bytes) -> str:
+    """How the names of the interfaces begin that a rule asks for; "" if it asks for none, or for a whole name."""
+    for at in (layout.interfaces, layout.interfaces + _INTERFACE_SIZE):
+        name = identity[at : at + _INTERFACE_SIZE].rstrip(b"\0")
+        mask = identity[at + 2 * _INTERFACE_SIZE : at + 3 * _INTERFACE_SIZE].rstrip(b"\0")
+        if mask and len(mask) <= len(name):  # of a whole name the mask covers the NUL, too
+            return name[: len(mask)].decode(errors="surrogateescape")
+    return ""
 
 
 def entry_header(layout: Layout, ip: bytes, target_offset: int, next_offset: int) -> bytes:

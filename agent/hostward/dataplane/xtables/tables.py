@@ -19,7 +19,7 @@ from hostward.dataplane.xtables.blob import Span
 from hostward.dataplane.xtables.commit import Chains, Removed, commit
 from hostward.dataplane.xtables.delta import EncodedEdit
 from hostward.dataplane.xtables.encode import Encoder, check_chain_name
-from hostward.dataplane.xtables.known import Known, unknown
+from hostward.dataplane.xtables.known import Known
 from hostward.dataplane.xtables.layout import LAYOUTS, LayoutError, is_ours
 from hostward.dataplane.xtables.lock import DEFAULT_PATH, POLL_SECONDS, XtablesLock
 from hostward.dataplane.xtables.parts import EncodeError
@@ -264,7 +264,7 @@ def _named(snapshot: Snapshot, known: Known, done: Mapping[str, ActualChain]) ->
         found: list[Rule | Unknown] = []
         for content in snapshot.contents(spans):
             ours = is_ours(content)
-            found.append((known.named(content) if ours else None) or unknown(content))
+            found.append((known.named(content) if ours else None) or known.unknown(content))
         return tuple(found)
 
     chains = {name: done[name] if name in done else known.chain(name, snapshot.holds(name) or []) for name in snapshot.chains}
