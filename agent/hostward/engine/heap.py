@@ -1,9 +1,9 @@
 """The process's heap: small while nothing changes, kept while changes come, and when garbage is collected.
 
-The C library may give each freed block back to the system at once, or keep it for the next one. A commit of a large table takes
-several blocks as large as the table: given back, their pages are made anew by the next commit, which was a quarter of what a
-change cost. Kept, they are memory that an idle agent doesn't need. So they are kept from the first of several changes until
-there was none for a while.
+The C library may give what is freed at the heap's end back to the system at once, or keep it for the next time. A commit of a
+large table needs several blocks as large as the table (`dataplane.xtables.blocks`): given back, their pages are made anew by
+the next commit, which was a quarter of what a change cost. Kept, they are memory that an idle agent doesn't need. So they are
+kept from the first of several changes until there was none for a while.
 
 The main thread runs it; `settle` is the engine's.
 """
@@ -16,12 +16,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from hostward.dataplane.xtables.blocks import from_system
+
 TRIM_SECONDS: Final = 30.0
 START_SECONDS: Final = 120.0  # longer than a start takes; an agent may wait for its datastore for days
 QUIET_SECONDS: Final = 5.0
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h
-_SMALL: Final = {_MMAP_THRESHOLD: 64 << 10, _TRIM_THRESHOLD: 128 << 10}
-_KEPT: Final = {_MMAP_THRESHOLD: 32 << 20, _TRIM_THRESHOLD: 32 << 20}  # the first is the most that it takes
+_TRIM_THRESHOLD, _ARENA_MAX = -1, -8  # malloc.h
+_SMALL: Final = {_TRIM_THRESHOLD: 128 << 10}
+_KEPT: Final = {_TRIM_THRESHOLD: 32 << 20}
 
 
 class Heap:
@@ -47,6 +49,7 @@ class Heap:
         gc.set_threshold(50_000, 20, 50)
         gc.disable()
         _tune(_SMALL | {_ARENA_MAX: 2})
+        from_system()
 
     def settle(self) -> None:
         """What the start has made stays: no garbage collection need look at it again; what was needed to make it is freed."""

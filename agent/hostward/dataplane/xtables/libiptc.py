@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from hostward.dataplane.kernel import KernelError
-from hostward.dataplane.xtables import compat
+from hostward.dataplane.xtables import blocks, compat
 from hostward.dataplane.xtables.layout import LAYOUTS, OFFSETS, PART_HEADER, TO_CHAIN, TO_VERDICT, Layout
 from hostward.render.ruleset import Family, TableId
 
@@ -75,9 +75,12 @@ class Handle:
         self.table = table
         self.layout: Layout = LAYOUTS[table.family]
         self._call = _FUNCTIONS[table.family]
+        blocks.from_heap()
         self._handle = self._call["init"](table.name.encode())
         if not self._handle:
-            raise self._error("open it")
+            error = self._error("open it")
+            blocks.from_system()
+            raise error
 
     def __enter__(self) -> Handle:
         return self
@@ -85,6 +88,7 @@ class Handle:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._call["free"](self._handle)
         self._handle = None
+        blocks.from_system()
 
     # --- reading -------------------------------------------------------------------------------------------------------
     def chains(self) -> list[str]:
