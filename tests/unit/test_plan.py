@@ -15,6 +15,7 @@ from hostward.dataplane.transition import renamed
 from hostward.engine.applier import Applier
 from hostward.model.resolved import Resolved, ResolvedEndpoint, ResolvedWorkload
 from hostward.render.evaluate import Packet
+from hostward.render.marks import Marks
 from hostward.render.ruleset import DROP, Hook, Rule, Ruleset, Table, TableId
 from tests.unit import worlds
 from tests.unit.kernels import add_foreign, assert_holds, carry_out, install, watch
@@ -193,6 +194,28 @@ def test_a_process_with_other_settings_knows_what_the_last_one_wrote_into_kernel
         kernel.forget()
         world = worlds.neighbour(rng, world)
     assert_holds(kernel, desired)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS)
+def test_other_marks_are_a_change_like_others_whatever_bits_packets_come_with(seed: int) -> None:
+    """The bit that tells two trees apart is one that nobody gave packets or took from them before."""
+    rng, kernel, packets = ready(seed)
+    world, other = worlds.world(rng), Marks.from_mask(0x3F000000)
+    Applier(kernel).bring(worlds.ruleset(world), worlds.MARKS)
+    for marks in rng.sample((worlds.MARKS, other, other, worlds.MARKS), 4):
+        desired = worlds.ruleset(world, replace(worlds.OPTIONS, marks=marks))
+        watch(kernel, packets, desired)
+        kernel.kill_after = kernel.changes + rng.randrange(24)
+        with suppress(KilledError):
+            Applier(kernel).bring(desired, marks)
+        world = worlds.neighbour(rng, world)
+    kernel.kill_after = None
+    watch(kernel, packets, desired)
+    Applier(kernel).bring(desired, marks)
+    assert kernel.chains == {
+        where: dict(desired.tables[where].chains) if where in desired.tables else {} for where in kernel.chains
+    }
 
 
 @settings(max_examples=60, deadline=None)

@@ -25,10 +25,10 @@ from hostward.dataplane.kernel import (
     UpdateSet,
 )
 from hostward.dataplane.live import Live, gate, hook_of, root
-from hostward.dataplane.state import edit_between, edited, hooked, is_own, same_set
+from hostward.dataplane.state import edit_between, edited, hooked, same_set
+from hostward.dataplane.strangers import live_in_raw, usual_end
 from hostward.model.members import Members
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
-from hostward.render.names import WORKLOAD_RAW
 from hostward.render.roots import HOOKED
 from hostward.render.ruleset import (
     MAX_CHAIN_NAME,
@@ -40,7 +40,6 @@ from hostward.render.ruleset import (
     InSet,
     IPSet,
     Jump,
-    Mark,
     Rule,
     SetMark,
     Table,
@@ -219,7 +218,7 @@ def _prepare(live: Live, name: TableName, wanted: Table, sets: Mapping[str, str]
         builtin = table.actual.builtins.get(hook, ())
         unknown = sum(isinstance(rule, Unknown) and rule.ours and not rule.leads_to for rule in builtin)
         if not old.last and unknown:
-            old = Hook(old.first, _usual_end(unknown, wanted))
+            old = Hook(old.first, usual_end(unknown, wanted))
         if hook_of(builtin, hook, marks, coming) == new:
             continue
         target = new if old == new else both(old, new, marks, coming)
@@ -228,10 +227,10 @@ def _prepare(live: Live, name: TableName, wanted: Table, sets: Mapping[str, str]
     return TableEdit(where, writes, hooks) if writes or hooks else None
 
 
-def _clears(rule: Rule, bit: int) -> bool:
-    return (
-        not rule.matches and isinstance(rule.target, SetMark) and not rule.target.value & bit and bool(rule.target.mask & bit)
-    )
+def _gives(rule: Rule | Unknown, bit: int) -> SetMark | None:
+    """What gives all packets a bit, one way or the other."""
+    target = rule.target if isinstance(rule, Rule) and not rule.matches else None
+    return target if isinstance(target, SetMark) and target.mask & bit else None
 
 
 def with_generation(raw: Table, marks: Marks, generation: bool) -> Table:
@@ -244,7 +243,8 @@ def with_generation(raw: Table, marks: Marks, generation: bool) -> Table:
         first, entry = hooks.get(hook, Hook()).first, Rule((), Jump(root(hook)))
         chain = chains.get(root(hook), ()) if first == (entry,) else first
         hooks[hook] = Hook((entry,))
-        cleared = bool(chain) and _clears(chain[0], marks.generation)
+        given = _gives(chain[0], marks.generation) if chain else None
+        cleared = given is not None and not given.value & marks.generation
         if generation:
             chains[root(hook)] = (*chain[:cleared], Rule((), put(marks.generation)), *chain[cleared:])
         elif not cleared:
@@ -252,43 +252,26 @@ def with_generation(raw: Table, marks: Marks, generation: bool) -> Table:
     return Table(chains, hooks)
 
 
-def _judged(live: Live, hook: str, wanted: Table) -> Chain:
-    """What is live in a kernel chain of raw: rules that ask for something, or a jump that all packets take.
-
-    Rules that aren't known are of other settings or another version. Where none stands in OUTPUT, they don't give packets their
-    bits either, but look for spoofed sources alone: they are taken for those that do so here, with the chain that they lead to.
-    """
-    builtins = live.tables["raw"].actual.builtins
-    unknown = next((rule.leads_to for rule in builtins.get(hook, ()) if isinstance(rule, Unknown) and rule.leads_to), "")
-    if unknown and not any(map(is_own, builtins.get("OUTPUT", ()))):
-        usual = (rule for rule in wanted.other_hooks if rule.target == Jump(WORKLOAD_RAW))
-        return tuple(replace(rule, target=Jump(unknown)) for rule in usual)
-    return live.tables["raw"].hooks.get(hook, Hook()).first
-
-
-def _usual_end(unknown: int, wanted: Table) -> Chain:
-    """What so many unknown rules at a kernel chain's end are taken for: one asks for the mark, several for interfaces.
-
-    If they are more than those, they do both.
-    """
-    ends = [rule for rule in wanted.other_hooks if not isinstance(rule.target, Jump)]
-    marked = [rule for rule in ends if any(isinstance(match, Mark) for match in rule.matches)]
-    others = [rule for rule in ends if rule not in marked]
-    return tuple(marked if unknown == 1 else others if unknown <= len(others) else ends)
+def _all_given(live: Live, first: Chain, bit: int) -> bool:
+    """Whether the live rules of a kernel chain of raw give every packet a bit: under another `markMask` they give others."""
+    chains = live.tables["raw"].actual.chains
+    entered = (rule.target.chain for rule in first if not rule.matches and isinstance(rule.target, Jump))
+    return any(_gives(rule, bit) for chain in entered for rule in chains.get(chain, ()))
 
 
 def transition(live: Live, wanted: Mapping[TableName, Table], sets: Mapping[str, IPSet], marks: Marks) -> list[Step]:
     """The steps after which every packet meets what is wanted, under names that may not be the final ones."""
     names, steps = place_sets(live, sets)
     where, raw = TableId(live.family, "raw"), live.state.table(TableId(live.family, "raw"))
-    judged = {hook: _judged(live, hook, wanted["raw"]) for hook in HOOKED["raw"]}
-    missing = [hook for hook, first in judged.items() if all(rule.matches for rule in first)]
+    judged = {hook: live_in_raw(live, hook, wanted["raw"]) for hook in HOOKED["raw"]}
+    missing = [hook for hook, first in judged.items() if not _all_given(live, first, marks.generation)]
     if missing:
         # From here on no packet brings a generation of its own choice, those that raw doesn't look at among them.
         give = Rule((), put(marks.generation) if live.generation else clear(marks.generation))
-        hooks = {hook: Hook((Rule((), Jump(root(hook))),)) for hook in missing}
-        chains = {root(hook): (give, *judged[hook]) for hook in missing}
-        start = TableEdit(where, chains, hooks)
+        reached = live.reach["raw"].chains
+        entries = {hook: next(name for name in chain_names(root(hook)) if name not in reached) for hook in missing}
+        hooks = {hook: Hook((Rule((), Jump(entry)),)) for hook, entry in entries.items()}
+        start = TableEdit(where, {entry: (give, *judged[hook]) for hook, entry in entries.items()}, hooks)
         steps.append(start)
         raw = edited(raw, start)
     for name in ("mangle", "filter"):

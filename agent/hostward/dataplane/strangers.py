@@ -1,0 +1,39 @@
+"""Rules of ours in kernel chains that aren't known, as another version wrote them: what they are taken for.
+
+Pure; any thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hostward.dataplane.kernel import Unknown
+from hostward.dataplane.live import Live
+from hostward.dataplane.state import is_own
+from hostward.render.names import WORKLOAD_RAW
+from hostward.render.ruleset import Chain, Hook, Jump, Mark, Table
+
+
+def live_in_raw(live: Live, hook: str, wanted: Table) -> Chain:
+    """What is live in a kernel chain of raw: rules that ask for something, or a jump that all packets take.
+
+    Rules that aren't known are of other settings or another version. Where none stands in OUTPUT, they don't give packets their
+    bits either, but look for spoofed sources alone: they are taken for those that do so here, with the chain that they lead to.
+    """
+    builtins = live.tables["raw"].actual.builtins
+    unknown = next((rule.leads_to for rule in builtins.get(hook, ()) if isinstance(rule, Unknown) and rule.leads_to), "")
+    if unknown and not any(map(is_own, builtins.get("OUTPUT", ()))):
+        usual = (rule for rule in wanted.other_hooks if rule.target == Jump(WORKLOAD_RAW))
+        return tuple(replace(rule, target=Jump(unknown)) for rule in usual)
+    return live.tables["raw"].hooks.get(hook, Hook()).first
+
+
+def usual_end(unknown: int, wanted: Table) -> Chain:
+    """What so many unknown rules at a kernel chain's end are taken for: one asks for the mark, several for interfaces.
+
+    If they are more than those, they do both.
+    """
+    ends = [rule for rule in wanted.other_hooks if not isinstance(rule.target, Jump)]
+    marked = [rule for rule in ends if any(isinstance(match, Mark) for match in rule.matches)]
+    others = [rule for rule in ends if rule not in marked]
+    return tuple(marked if unknown == 1 else others if unknown <= len(others) else ends)
