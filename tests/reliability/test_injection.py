@@ -139,7 +139,7 @@ def compare(host: HostUnderTest) -> int:
         hooks = [line for line in lines if line.startswith("-A ") and not line.startswith("-A hw")]
         assert len(ours) == sum(map(len, meant.chains.values()))
         assert len(hooks) == sum(len(hook.first) + len(hook.last) for hook in meant.hooks.values())
-        assert all(re.search(r" -j (hw-[A-Z]+|ACCEPT)$", line) for line in hooks), hooks
+        assert all(re.search(r" -j (hw-[A-Z]+|hw-wl-raw|ACCEPT)$", line) for line in hooks), hooks
         count += len(ours)
     lines = saved.sets(host.namespace)
     assert {line.split()[1] for line in lines if line.startswith("create ")} == host.ruleset.sets.keys()
