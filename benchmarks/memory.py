@@ -61,9 +61,9 @@ def measure(size: Size, found: Found, *, count: int, quick: bool) -> None:
         found.other[PEAK_MIB].append(cpu.resident(agent.pid, "VmHWM") / 1024)
     series = found.times[SERIES]
     found.other["changes"].append(count)
-    found.other[AT_REST] += rests
     found.other[SLOPE if count >= LONG else SHORT_SLOPE].append(slope(series[len(series) // 2 :]) * 1024 * 1000 / BURST)
-    if count >= LONG:
+    if rests:
+        found.other[AT_REST] += rests
         found.other[GROWTH].append((rests[-1] - rests[0]) * 1024 * 1000 / (count / 2))
 
 

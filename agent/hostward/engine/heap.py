@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from hostward.dataplane.xtables.blocks import from_system
+from hostward.dataplane.xtables.blocks import from_system, tune
 
 TRIM_SECONDS: Final = 30.0
 START_SECONDS: Final = 120.0  # longer than a start takes; an agent may wait for its datastore for days
@@ -81,10 +81,8 @@ class Heap:
 
 
 def _tune(parameters: dict[int, int]) -> None:
-    with suppress(OSError, AttributeError):  # a C library without it does as it does
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in parameters.items():
-            mallopt(parameter, value)
+    for parameter, value in parameters.items():
+        tune(parameter, value)
 
 
 def _trim() -> None:

@@ -15,13 +15,17 @@ _LARGEST: Final = 32 << 20  # the most that glibc takes
 _MALLOPT: Final = getattr(ct.CDLL(None), "mallopt", None)  # another C library without it does as it does
 
 
+def tune(parameter: int, value: int) -> None:
+    """Sets one of malloc's parameters."""
+    if _MALLOPT is not None:
+        _MALLOPT(parameter, value)
+
+
 def from_system() -> None:
     """Blocks of 64 KiB and more are the system's, and go back to it when they are freed."""
-    if _MALLOPT is not None:
-        _MALLOPT(_MMAP_THRESHOLD, _SMALL)
+    tune(_MMAP_THRESHOLD, _SMALL)
 
 
 def from_heap() -> None:
     """Blocks are the heap's, which keeps them when they are freed as long as it may."""
-    if _MALLOPT is not None:
-        _MALLOPT(_MMAP_THRESHOLD, _LARGEST)
+    tune(_MMAP_THRESHOLD, _LARGEST)
