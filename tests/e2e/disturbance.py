@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any, Protocol
 
 from tests.lab import saved
@@ -42,7 +43,7 @@ class Disturbance:
         self.rng = random.Random(seed)
         self.state: State = {}
         self.kills = self.midway = self.sent = 0
-        self.latest = 0.06  # seconds from a write to the kill; more where the machine is too busy to have begun by then
+        self.windows: list[tuple[float, float]] = []  # seconds from a write until it was being applied, and until it was
         self.converged: list[float] = []
 
     def write(self) -> int:
@@ -59,18 +60,28 @@ class Disturbance:
             if number in doomed:
                 self.write_and_kill()
             else:
-                self.agent.wait_applied(self.write())
+                self.write_and_watch()
         for _ in range(4 * kills):
             if self.midway >= 2:
                 return
-            self.latest = min(self.latest * 1.2, 0.5)
+            self.write_and_watch()
             self.write_and_kill()
+
+    def write_and_watch(self) -> None:
+        """A change, and when it was carried out: what a kill aims at, as a change takes milliseconds."""
+        began = time.time()
+        revision = self.write()
+        self.agent.wait_applied(revision)
+        last = self.agent.log_lines("applied")[-1]
+        ended = datetime.fromisoformat(last["timestamp"]).timestamp() - began
+        if last["revision"] == revision and ended > 0:  # not where the next state is the last one again
+            self.windows.append((max(0.0, ended - last["seconds"]), ended))
 
     def write_and_kill(self) -> None:
         """A change, a kill about when it is carried out, and another agent until it is in force."""
         with ThreadPoolExecutor(1) as writer:
             write = writer.submit(self.write)
-            time.sleep(self.rng.uniform(0.005, self.latest))
+            time.sleep(self.rng.uniform(*self.rng.choice(self.windows[-20:] or [(0.005, 0.06)])))
             self.agent.kill()
             revision = write.result()
         self.kills += 1

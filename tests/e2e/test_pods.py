@@ -276,6 +276,7 @@ def story(seed: int) -> None:
         reports = flows(site, 150, disturbance=disturbance)
         refused = site.agent.log_lines("the kernel refused a change, what was in force stays; trying again")
         assert not refused, refused[0]
+        print(f"midway {disturbance.midway} of {disturbance.kills}")
     never = [str(port) for port in (*NEVER_GETS, *NEVER_SENDS, UNWELCOME)]
     leaks = {name: sorted(r.arrived)[:10] for name, r in reports.items() if name.split()[-2] in never and r.arrived}
     assert not leaks, f"leaked: {leaks}"
