@@ -19,6 +19,7 @@ from tests.reliability.rig import GatewayWriter, Rig, latencies, once_more
 
 pytestmark = [pytest.mark.kernel, pytest.mark.etcd]
 LOST = "datastore lost, what is in force stays"
+BACK = "datastore is back"
 SECRET = "a-secret-of-this-test"
 
 
@@ -198,8 +199,9 @@ def with_users(lab: WorkerLab) -> Etcd:
 
 
 def last_reason(rig: Rig) -> str:
-    lines = rig.agent.log_lines(LOST)
-    return str(lines[-1]["reason"]) if lines else ""
+    """Why the datastore is lost, as the log said last; "" where it isn't."""
+    lines = [line for line in rig.agent.log_lines() if line["event"] in {LOST, BACK}]
+    return str(lines[-1].get("reason", "")) if lines else ""
 
 
 def found(rig: Rig, secrets: list[str]) -> list[str]:

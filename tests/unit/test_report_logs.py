@@ -83,6 +83,14 @@ def test_repeats_are_folded_but_not_what_differs(out):
     assert sum(line["event"] == "said each time" for line in found) == 50
 
 
+def test_lines_that_end_a_state_are_never_folded(out):
+    for _ in range(3):
+        logs.get_logger().warning("lost", reason="same", turn=True)
+        logs.get_logger().info("back")
+    assert [line["event"] for line in lines(out)] == ["lost", "back"] * 3
+    assert not any("turn" in line for line in lines(out))
+
+
 def test_fold_counts_what_it_folded():
     now = [0.0]
     fold = Fold(lambda: now[0], interval=10, max_kinds=2)

@@ -262,13 +262,13 @@ class Teller:
             self._metrics.contact_was(mailbox.contact_at)
         self._metrics.frozen([] if intake.frozen is None else [intake.frozen_kind])
         if intake.frozen != self._frozen and intake.frozen is not None:
-            log.warning("the kernel's state is kept as it is", reason=intake.frozen)
+            log.warning("the kernel's state is kept as it is", reason=intake.frozen, turn=True)
         elif intake.frozen is None and self._frozen is not None:
             log.info("following the datastore")
         self._frozen = intake.frozen
         if mailbox.trouble != self._trouble:
             if mailbox.trouble:
-                log.warning("datastore lost, what is in force stays", reason=mailbox.trouble)
+                log.warning("datastore lost, what is in force stays", reason=mailbox.trouble, turn=True)
             elif self._trouble is not None:
                 log.info("datastore is back")
             self._trouble = mailbox.trouble

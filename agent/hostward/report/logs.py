@@ -43,6 +43,9 @@ class LogCounts:
     folded: int
 
 
+TURN: Final = "turn"  # a field of lines that begin a state, not written: folded, they would leave the other state the last word
+
+
 class _Pipe:
     """What `configure` sets: level, form and writer."""
 
@@ -54,7 +57,8 @@ class _Pipe:
 
     def send(self, event: Mapping[str, Any]) -> None:
         prepared = prepare(event)
-        if _NUMBERS.get(str(event.get("level")), 20) >= 30:
+        turn = prepared.pop(TURN, False)
+        if not turn and _NUMBERS.get(str(event.get("level")), 20) >= 30:
             folded = self.fold.admit(json_line({k: v for k, v in prepared.items() if k != "timestamp"}))
             if folded is None:
                 return
