@@ -13,15 +13,16 @@ Nothing is removed at the end: the rules stay in the kernel.
 
 from __future__ import annotations
 
-import dataclasses
 import faulthandler
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import astuple
 
 import hostward
 from hostward.dataplane.links import LinkWatcher
@@ -61,8 +62,7 @@ LOOK_SECONDS = 0.5
 LINKS = "Links"
 
 
-@dataclass(frozen=True)
-class Sources:
+class Sources(Struct, frozen=True, dict=True):
     """Where settings come from, but for the datastore: environment, file, kernel's hostname; and which datastore it is."""
 
     environ: Mapping[str, str]
@@ -205,7 +205,7 @@ def _run(sources: Sources, settings: Settings, tested: SelfTest) -> int:
         felix=settings.felix_metrics_enabled,
         backend={"tables": "iptables-legacy", "datastore": sources.datastore.partition(":")[0]},
         outside=Outside(
-            logs=lambda: dataclasses.astuple(logs.counts()),
+            logs=lambda: astuple(logs.counts()),
             links=lambda: (links.resyncs, links.overruns),
             flows=flows.counts,
             kernel=kernel.calls,

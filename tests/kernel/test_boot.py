@@ -6,10 +6,10 @@ import json
 import random
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from hostward.cli.boot import _guard
 from hostward.dataplane import boot

@@ -7,8 +7,11 @@ what differs from the usual. Without `v4` or `v6` it stands for both. The addres
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hostward.render.evaluate import Packet, Path
 from tests.lab.oracle import Host as Oracle
@@ -89,8 +92,7 @@ WAYS: Mapping[str, Way] = {
 }
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """One attempt. `source` and `target` count the way's addresses; `source_port` 0 is any."""
 
     text: str

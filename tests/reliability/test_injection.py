@@ -11,9 +11,9 @@ import json
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from hostward.dataplane.xtables import commit, tables
 from hostward.model.decode import decode

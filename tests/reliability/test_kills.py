@@ -13,10 +13,10 @@ import random
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.xtables import commit, restore, tables

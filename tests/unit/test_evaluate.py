@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from hostward.render.evaluate import FilterState, Outcome, Packet, evaluate, of_ruleset
 from hostward.render.ruleset import (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from hostward.dataplane.saved_rules import of_ruleset
 from hostward.model.settings import BUILT_IN, Settings

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hostward.dataplane.fake import FakeKernel
 from hostward.dataplane.kernel import CreateSet, Step, TableEdit, UpdateSet

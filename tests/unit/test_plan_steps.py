@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from hostward.dataplane.fake import FakeKernel, Foreign
 from hostward.dataplane.kernel import CreateSet, DestroySet, ReplaceSet, Step, TableEdit, UpdateSet

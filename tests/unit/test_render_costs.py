@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from hostward.model.keys import ResourceKey
 from hostward.model.resolved import PolicyLists, Resolved, ResolvedEndpoint, ResolvedWorkload, TierPolicies

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hostward.model.keys import ResourceKey
 from hostward.model.rules import Action, Entity, PortRange, Ports, Rule

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import http.client
 import os
 import shutil
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hostward.model.settings import BUILT_IN
@@ -320,7 +320,7 @@ def free_port() -> int:
 def test_health_over_http():
     board = HealthBoard(time.monotonic)
     board.register("engine", live=True, ready=True)
-    server = health_server(dataclasses.replace(BUILT_IN, health_port=free_port()), board)
+    server = health_server(msgspec.structs.replace(BUILT_IN, health_port=free_port()), board)
     server.start()
     assert server.wait(10)
     assert get(server, "/liveness")[0] == 200
@@ -337,7 +337,7 @@ def test_health_over_http():
 def test_metrics_over_http():
     metrics = Metrics(version="1", node="w1")
     metrics.applied(41)
-    server = metrics_server(dataclasses.replace(BUILT_IN, prometheus_metrics_port=free_port()), metrics)
+    server = metrics_server(msgspec.structs.replace(BUILT_IN, prometheus_metrics_port=free_port()), metrics)
     server.start()
     assert server.wait(10)
     status, body = get(server, "/metrics")
@@ -347,13 +347,13 @@ def test_metrics_over_http():
 
 
 def test_servers_can_be_switched_off():
-    off = dataclasses.replace(BUILT_IN, health_enabled=False, prometheus_metrics_enabled=False)
+    off = msgspec.structs.replace(BUILT_IN, health_enabled=False, prometheus_metrics_enabled=False)
     assert health_server(off, HealthBoard(time.monotonic)) is None
     assert metrics_server(off, Metrics(version="1", node="w1")) is None
 
 
 def test_half_of_tls_never_means_plain_http():
-    half = dataclasses.replace(BUILT_IN, prometheus_metrics_ca_file="/ca.pem", prometheus_metrics_port=free_port())
+    half = msgspec.structs.replace(BUILT_IN, prometheus_metrics_ca_file="/ca.pem", prometheus_metrics_port=free_port())
     server = metrics_server(half, Metrics(version="1", node="w1"))
     server.start()
     assert not server.wait(0.1)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from hostward.engine import restarts
 from hostward.engine.restarts import LEAST_SECONDS, STILL_SECONDS, Restart

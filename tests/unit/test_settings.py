@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +25,7 @@ def settle(environ=None, file=None, node=None, default=None, hostname="w1"):
 
 def test_without_any_source_everything_is_built_in():
     resolved = settle(hostname="Worker-1.Example")
-    assert resolved.settings == dataclasses.replace(BUILT_IN, node_name="worker-1.example")
+    assert resolved.settings == msgspec.structs.replace(BUILT_IN, node_name="worker-1.example")
     assert (resolved.errors, resolved.notices) == ((), ())
     assert resolved.sources["healthPort"].source == "built in"
     assert resolved.sources["nodeName"].source == "hostname"
@@ -33,7 +33,7 @@ def test_without_any_source_everything_is_built_in():
 
 def test_every_attribute_has_one_setting():
     attributes = [setting.attribute for setting in SETTINGS.values()]
-    assert attributes == [field.name for field in dataclasses.fields(Settings)]
+    assert attributes == list(Settings.__struct_fields__)
     assert SETTINGS["prometheusMetricsCAFile"].environment == "HOSTWARD_PROMETHEUS_METRICS_CA_FILE"
     assert SETTINGS["clusterGUID"].environment == "HOSTWARD_CLUSTER_GUID"
     assert SETTINGS["ipv6Support"].environment == "HOSTWARD_IPV6_SUPPORT"
@@ -306,7 +306,7 @@ def test_half_of_tls_is_an_error_only_when_it_is_local():
 
 
 def test_differences():
-    assert differences(BUILT_IN, dataclasses.replace(BUILT_IN, health_port=1, ipv6_support=False)) == (
+    assert differences(BUILT_IN, msgspec.structs.replace(BUILT_IN, health_port=1, ipv6_support=False)) == (
         "ipv6_support",
         "health_port",
     )

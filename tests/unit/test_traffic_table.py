@@ -6,10 +6,10 @@ One policy of all denies: the packet is dropped exactly where the table has that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 import pytest
+from msgspec.structs import replace
 
 from hostward.model.rules import Action
 from hostward.model.settings import BUILT_IN

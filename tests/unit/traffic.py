@@ -6,8 +6,10 @@ Each policy is in a tier of its own that passes on what it doesn't decide, and p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hostward.calc.calculate import calculate
 from hostward.model.keys import ResourceKey
@@ -53,8 +55,7 @@ def packet(path: Literal["input", "forward", "output"], source: str, target: str
     return Packet(4, path, source, target, 6, 40000, 30080, enters, leaves)
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(Struct, frozen=True):
     """A kind of traffic; who judges it under both meanings of forwarding, and who only where hosts' forwarding is `All`."""
 
     packet: Packet

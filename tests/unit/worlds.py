@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from hostward.model.failsafe import FailsafePort
 from hostward.model.keys import ResourceKey

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hostward.model import nets
 from hostward.model.links import Link
@@ -32,8 +34,7 @@ _NO_HOST = ("0.0.0.0", "::")  # noqa: S104 # not to bind to: no set of addresses
 DENY_PROFILE_RULES = (Rule(Action.DENY),)
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
+class Labelled(Struct, frozen=True):
     """What rules see of an endpoint, network set or endpoint slice: effective labels, set members, named ports.
 
     Of a slice no selector sees anything: it belongs to its `service` (namespace, name), with the ports that are behind it.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from hostward.calc import compute
 from hostward.calc.compute import Labelled
@@ -36,8 +37,7 @@ K = TypeVar("K", bound=Hashable)
 E = TypeVar("E", ResolvedEndpoint, ResolvedWorkload)
 
 
-@dataclass(slots=True)
-class _Changes:
+class _Changes(Struct):
     """What one update touches, by table."""
 
     policies: dict[ResourceKey, Policy | None] = field(default_factory=dict)

@@ -7,11 +7,11 @@ import socket
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import replace
 
 from hostward.cli.agent import FILE
 from hostward.cli.failures import notice

@@ -6,7 +6,8 @@ Worked out from what is stored, as the agent would render it, and from the conne
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from hostward.calc.calculate import calculate
 from hostward.cli.stored import Stored

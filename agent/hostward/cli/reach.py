@@ -6,7 +6,8 @@ Judges policies and profiles as the agent orders them; what depends on who asks 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from hostward.calc.compute import all_tiers, policy_lists, profile_or_deny
 from hostward.model import nets, selectors
@@ -16,8 +17,7 @@ from hostward.model.resources import HostEndpoint, Policy, Profile, Tier
 from hostward.model.rules import TCP, Action, Entity, Ports, Rule
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(Struct, frozen=True):
     """What is stored, as far as it matters here."""
 
     endpoints: tuple[HostEndpoint, ...] = ()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     """What became of resources, whose kinds are `kinds`. `verb` is such as `apply`, `done` such as `applied`."""
 
     verb: str

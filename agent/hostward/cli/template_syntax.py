@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+
+from msgspec import Struct, field
 
 _ACTION: Final = re.compile(r"\{\{(-\s)?\s*(/\*.*?\*/|(?:\"(?:\\.|[^\"\\])*\"|`[^`]*`|[^\"`])*?)\s*(\s-)?\}\}", re.DOTALL)
 _TOKEN: Final = re.compile(
@@ -23,8 +24,7 @@ class TemplateError(ValueError):
     """The template is wrong; the text says what and, as far as possible, where."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
+class Operand(Struct, frozen=True):
     """A value: a literal, a variable (`$`, `$x`, `.` as ""), a function without arguments, or a pipeline; then its fields."""
 
     kind: str
@@ -36,8 +36,7 @@ Command = tuple[Operand, ...]
 Pipeline = tuple[Command, ...]
 
 
-@dataclass(slots=True)
-class Block:
+class Block(Struct):
     """`if`, `with` or `range`: a pipeline, what to do with it, and what without."""
 
     word: str
@@ -47,8 +46,7 @@ class Block:
     otherwise: list[Node] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Show:
+class Show(Struct, frozen=True):
     """A pipeline whose value is printed, or kept under a name (`$x := …`)."""
 
     pipeline: Pipeline

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from msgspec import Struct, field
 
 from hostward.controller.facts import RELEVANT
 from hostward.datastore.feed import Changes, Snapshot
@@ -21,8 +22,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-@dataclass(slots=True)
-class Pending(Generic[K, V]):
+class Pending(Struct, Generic[K, V]):
     """Values by key; None: gone. `whole`: what isn't among them is gone, too."""
 
     whole: bool = False
@@ -41,8 +41,7 @@ class Pending(Generic[K, V]):
         return {key: value for key, value in self.values.items() if value is not None}
 
 
-@dataclass(slots=True)
-class Batch:
+class Batch(Struct):
     """All that has come since the last one: objects by kind, and what is stored, None when nothing came of it."""
 
     objects: dict[str, Pending[Name, Object]] = field(default_factory=dict)

@@ -6,8 +6,9 @@ exactly one item, so that a change of either side costs the decision over that i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
+
+from msgspec import Struct
 
 from hostward.model.fields import Problem
 from hostward.model.keys import ResourceKey
@@ -28,16 +29,14 @@ class Item(NamedTuple):
         return f"{self.kind}({where})"
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(Struct, frozen=True):
     """What is in the store under a key: a document, None for a value that is no JSON object, and the revision that wrote it."""
 
     document: Document | None
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(Struct, frozen=True):
     """One transaction: creates (`revision` None), replaces or, with no document, deletes what still has `revision`."""
 
     key: ResourceKey
@@ -55,8 +54,7 @@ class Write:
         return f"{self.verb} {self.key}"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Struct, frozen=True):
     """The writes after which the store is as an item says, and what of the item isn't understood."""
 
     writes: tuple[Write, ...] = ()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
+
+from msgspec import Struct
 
 from hostward.controller.items import Document, Stored
 from hostward.convert import validate
@@ -23,8 +24,7 @@ _PATH: Final = "spec.controllers.node"
 _ABOVE: Final = ("", "spec", "spec.controllers", "metadata", "kind", "apiVersion")
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Struct, frozen=True):
     """A way to make host endpoints of nodes. `profiles` and `ports` are None where the template leaves them open."""
 
     name: str

@@ -16,10 +16,11 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 import hostward
 from hostward.controller.facts import Facts
@@ -48,8 +49,7 @@ LEADER: Final = "/hostward/kube-controller/leader"
 """The key in etcd that the leader holds; outside of the resources, so that nobody takes it for one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """How the controller runs. `api_server`: host and port in place of those that a pod is told. Addresses as (host, port)."""
 
     environ: Mapping[str, str]

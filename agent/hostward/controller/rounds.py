@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from hostward.controller.items import Decision, Item, Write
 from hostward.controller.owners import SLICE
@@ -45,8 +46,7 @@ def emptied(tasks: Iterable[Task], listed: Callable[[str], int]) -> dict[str, in
     return {kind: count for kind, count in removed.items() if count > MANY and not listed(kind)}
 
 
-@dataclass(slots=True)
-class _Failed:
+class _Failed(Struct):
     tries: int
     due: float
 

@@ -6,8 +6,9 @@ In an order that is safe to apply: what policies name, then policies, then the e
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from hostward.model.keys import API_VERSION
 
@@ -21,8 +22,7 @@ _PRIVATE: Final = "ibm.role == 'worker_private'"
 _ALL_PUBLIC: Final = "ibm.role in { 'worker_public', 'master_public' }"
 
 
-@dataclass(frozen=True, slots=True)
-class Values:
+class Values(Struct, frozen=True):
     """What differs between clusters and workers. Addresses are canonical; networks are canonical CIDRs.
 
     An interface of "" has no endpoint. Without nodes there are policies only.

@@ -9,7 +9,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hostward.dataplane.kernel import (
     ActualChain,
@@ -50,8 +52,7 @@ class KilledError(Exception):
     """The process that was changing the kernel is gone; nothing after this was done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Foreign:
+class Foreign(Struct, frozen=True):
     """Somebody else's rule: opaque when read, `rule` is what it does to packets."""
 
     content: bytes

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import Final
+
+from msgspec import Struct
 
 from hostward.dataplane.netlink import NESTED, NET_BYTEORDER, attribute, attributes
 from hostward.render.ruleset import Family, SetType
@@ -46,8 +47,7 @@ class MemberError(ValueError):
     """A member that a set of this type and family cannot hold; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """What the kernel says of a set besides its members. `type` is "hash:net", "hash:ip,port" or something that isn't ours:
     another type of the kernel, or one of these "with" an option ("hash:net with timeout")."""
 

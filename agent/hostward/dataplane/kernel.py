@@ -8,14 +8,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
+
+from msgspec import Struct, field
 
 from hostward.render.ruleset import Chain, Family, Hook, IPSet, Rule, TableId
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown:
+class Unknown(Struct, frozen=True):
     """A rule in the kernel that is none of those we know: opaque, compared by its content.
 
     `ours`: it jumps to our chains, or has a comment of ours; `leads_to` is that chain. `prefix`: if it is ours and asks for
@@ -31,16 +31,14 @@ class Unknown:
 ActualChain = tuple[Rule | Unknown, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ActualTable:
+class ActualTable(Struct, frozen=True):
     """What one table holds: our chains whole, and every rule of the kernel chains (foreign ones are `Unknown`)."""
 
     chains: Mapping[str, ActualChain] = field(default_factory=dict)
     builtins: Mapping[str, ActualChain] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ActualSet:
+class ActualSet(Struct, frozen=True):
     """An own set in the kernel. `members` is None when only its header was read.
 
     `type` is a SetType, or another text when somebody made the set with a type or options that we never use.
@@ -53,8 +51,7 @@ class ActualSet:
     count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class TableEdit:
+class TableEdit(Struct, frozen=True):
     """One atomic commit of one table.
 
     `chains`: name to whole new content, created where missing; None deletes. `hooks`: kernel chain to the only own rules that
@@ -66,16 +63,14 @@ class TableEdit:
     hooks: Mapping[str, Hook]
 
 
-@dataclass(frozen=True, slots=True)
-class CreateSet:
+class CreateSet(Struct, frozen=True):
     """Make a set and fill it; it must not exist."""
 
     name: str
     set: IPSet
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateSet:
+class UpdateSet(Struct, frozen=True):
     """Change members in place: additions first, then removals, so that a net that is split or joined is always covered."""
 
     name: str
@@ -84,16 +79,14 @@ class UpdateSet:
     remove: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class ReplaceSet:
+class ReplaceSet(Struct, frozen=True):
     """Put new content under an existing name at once (fill another set, swap, destroy the old)."""
 
     name: str
     set: IPSet
 
 
-@dataclass(frozen=True, slots=True)
-class DestroySet:
+class DestroySet(Struct, frozen=True):
     """Remove a set that no rule names any more."""
 
     name: str
@@ -114,8 +107,7 @@ def members_of(step: SetStep) -> int:
             return 0
 
 
-@dataclass(slots=True)
-class Effort:
+class Effort(Struct):
     """What writing has cost since the start: bytes of the entries that were put in, netlink messages, child processes."""
 
     entry_bytes: int = 0

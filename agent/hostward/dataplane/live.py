@@ -8,8 +8,10 @@ because a rule in the kernel is unknown to us, is taken as live. Pure; any threa
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hostward.dataplane.kernel import ActualChain, ActualTable, Unknown
 from hostward.dataplane.state import ActualState, is_own, same_set
@@ -88,8 +90,7 @@ def hook_of(builtin: ActualChain, kernel_chain: str, marks: Marks, generation: b
     return Hook(tuple(first), tuple(last))
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(Struct, frozen=True):
     """What packets may get to: chains, and sets with the sides of the packet that are looked up in them.
 
     `all_sets`: an unknown rule is among it, which may use any set.
@@ -100,8 +101,7 @@ class Reach:
     all_sets: bool
 
 
-@dataclass(frozen=True, slots=True)
-class LiveTable:
+class LiveTable(Struct, frozen=True):
     """One table as the packets of the live generation meet it."""
 
     actual: ActualTable

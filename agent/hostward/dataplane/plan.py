@@ -8,8 +8,9 @@ one packet can't meet twice is written in place; anything else goes through `tra
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from hostward.dataplane import view
 from hostward.dataplane.kernel import ActualTable, CreateSet, DestroySet, ReplaceSet, Step, TableEdit, Unknown, UpdateSet

@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, TypeVar, cast, get_args
+
+from msgspec import Struct, field
 
 from hostward.dataplane.xtables.restore import rule_line
 from hostward.model.resolved import ANY_INTERFACE
@@ -58,8 +59,7 @@ class SavedRulesError(Exception):
     """The file isn't whole, or isn't one that this version can read; the text is for the operator."""
 
 
-@dataclass(frozen=True, slots=True)
-class SavedFamily:
+class SavedFamily(Struct, frozen=True):
     """What is there of one IP version: sets by name, and what iptables-restore takes, by table."""
 
     sets: Mapping[str, IPSet] = field(default_factory=dict)
@@ -71,8 +71,7 @@ class SavedFamily:
         return tuple(dict.fromkeys(found))
 
 
-@dataclass(frozen=True, slots=True)
-class SavedRules:
+class SavedRules(Struct, frozen=True):
     """The content of a file. `origin` says for people what it is the state of."""
 
     origin: str

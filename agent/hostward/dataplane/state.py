@@ -6,7 +6,9 @@ It knows what a step means, not whether a kernel would take it: refusals are the
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from hostward.dataplane.kernel import (
     ActualChain,
@@ -24,8 +26,7 @@ from hostward.model.members import Members
 from hostward.render.ruleset import Family, Hook, IPSet, Rule, Ruleset, Table, TableId
 
 
-@dataclass(frozen=True, slots=True)
-class ActualState:
+class ActualState(Struct, frozen=True):
     """Tables as read with the plan's vocabulary learnt, and our sets. A table that isn't named holds nothing."""
 
     tables: Mapping[TableId, ActualTable] = field(default_factory=dict)

@@ -5,7 +5,7 @@ Pure; any thread.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from hostward.dataplane.kernel import Unknown
 from hostward.dataplane.live import Live

@@ -8,10 +8,11 @@ left is renaming, which the plan does afterwards. Pure; any thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterator, Mapping
-from dataclasses import replace
 from hashlib import sha256
 from itertools import count
 from typing import Final
+
+from msgspec.structs import replace
 
 from hostward.dataplane.kernel import (
     ActualSet,

@@ -7,8 +7,9 @@ the part leads to have a rule in it that stands for them, in both states, so tha
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from hostward.dataplane.kernel import ActualChain, ActualSet, ActualTable
 from hostward.dataplane.live import root

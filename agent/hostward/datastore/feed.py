@@ -7,28 +7,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+
+class Stored(Struct, frozen=True):
     """A stored value: the JSON bytes, and the revision that wrote them."""
 
     value: bytes
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True):
     """Everything under the resources' root at one revision: datastore key to value. Replaces all that was known."""
 
     revision: int
     objects: Mapping[str, Stored]
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """All changes of the revisions after the last one up to `revision`, whole revisions only; None deletes.
 
     Also sent, with no changes, when only the revision moved on.
@@ -38,8 +36,7 @@ class Changes:
     objects: Mapping[str, Stored | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(Struct, frozen=True):
     """Why a file isn't wholly understood, and whether its last good version is in force instead."""
 
     reason: str

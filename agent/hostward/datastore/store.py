@@ -6,16 +6,16 @@ etcd and a directory of manifests both implement `Store`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from hostward.model.keys import ResourceKey
 
 Document = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """A stored resource: its whole v3 document as stored (no resourceVersion inside) and its revision."""
 
     key: ResourceKey

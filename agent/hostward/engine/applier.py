@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from hostward.dataplane.kernel import (
     ActualSet,
@@ -32,8 +34,7 @@ ATTEMPTS = 10
 Parts = dict[Family, tuple[Ruleset, Marks]]
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(Struct):
     """What one apply did. `written_rules` counts the rules of written chains; `tables`, `sets`: what others had changed.
 
     `compared_chains`: how many chains were looked at, in what is desired, to find what to write.

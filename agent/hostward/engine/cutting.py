@@ -10,9 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter
 
 from hostward.dataplane import flow_table
@@ -32,8 +32,7 @@ SHARE: Final = 0.1  # of a core
 BREATH, PAUSE = 100, 0.002  # so many flows are judged, then the engine has the interpreter to itself for so many seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What was applied: `before` (None: not known), `after`, the bit that marks, and this host's own addresses."""
 
     before: Ruleset | None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hostward.datastore.feed import Stored
 from hostward.engine.mailbox import Batch
@@ -21,8 +22,7 @@ CLUSTER = ResourceKey("ClusterInformation", "", "default")
 GUID_FACT = "clusterGUID"
 
 
-@dataclass(frozen=True, slots=True)
-class SetAside:
+class SetAside(Struct, frozen=True):
     """An object that isn't wholly understood, why, and whether its last understood version is in force instead."""
 
     key: ResourceKey

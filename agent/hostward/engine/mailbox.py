@@ -8,14 +8,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from hostward.datastore.feed import Changes, Snapshot, Stored, Unread
 from hostward.model.links import Link
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Struct, frozen=True):
     """All that came since the last one. `snapshot`: `objects` is everything, not a difference. `revision` is the newest.
 
     `since`: when the first of it came, on the monotonic clock.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 MOST_OF_A_CORE: Final = 0.05
 MOST_FOR_COUNTS: Final = 0.01
@@ -14,8 +15,7 @@ COUNT_INTERVAL: Final = 5.0
 NEVER: Final = float("inf")
 
 
-@dataclass(slots=True)
-class Checks:
+class Checks(Struct):
     """Looks at the kernel at `interval` seconds, or as far apart as keeps them under a share of a core."""
 
     interval: float
@@ -41,8 +41,7 @@ class Checks:
             self.interval, self.due = interval, min(self.due, now + interval)
 
 
-@dataclass(slots=True)
-class Every:
+class Every(Struct):
     """Something that happens once in so many seconds; 0 for never."""
 
     seconds: float
@@ -61,8 +60,7 @@ class Every:
             self.seconds, self.due = seconds, now + seconds
 
 
-@dataclass(slots=True)
-class Retry:
+class Retry(Struct):
     """Backoff after failures, doubling from 0.1 s to 10 s. `due` is never while nothing failed.
 
     `soon`: somebody else was in the way, who may be gone in a moment, and an attempt waits for that by itself: to 1 s only.

@@ -129,7 +129,7 @@ class Teller:
         self._describe(resolved, changed)
         self._in_kernel = work.desired
         self._let_measure()
-        self._metrics.felix.batch({field: len(getattr(changed, field)) for field in Changed.__dataclass_fields__})
+        self._metrics.felix.batch({field: len(getattr(changed, field)) for field in Changed.__struct_fields__})
         self._refused = self._unchecked = ""
         self._report_kernel()
 

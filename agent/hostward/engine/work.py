@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from hostward.model.resolved import Changed, Resolved
 from hostward.render.ruleset import Ruleset
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(Struct, frozen=True):
     """What an apply made true: the states, what differs from the last time, and how much was computed and rendered for it."""
 
     resolved: Resolved

@@ -6,16 +6,16 @@ What isn't wholly understood is an error, never an empty answer (kubernetes.md 4
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from hostward.kube.errors import ApiError, refusal
 from hostward.kube.watching import Name, Object, Resource
 from hostward.model.document import DocumentError, read
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """Part of a list; `more` is the token for the next part, "" after the last one. `version` is opaque."""
 
     objects: Mapping[Name, Object]
@@ -23,8 +23,7 @@ class Page:
     more: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """One object as it is now; `value` None: it's gone."""
 
     name: Name
@@ -32,8 +31,7 @@ class Change:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Bookmark:
+class Bookmark(Struct, frozen=True):
     """Nothing changed up to `version`."""
 
     version: str

@@ -6,8 +6,9 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 FIRST: Final = 1.0  # seconds
 LAST: Final = 30.0
@@ -19,8 +20,7 @@ def _wait(stop: threading.Event, seconds: float) -> None:
     stop.wait(seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(Struct, frozen=True):
     """Where time and chance come from. `wait` returns after so many seconds, or when the event is set."""
 
     now: Callable[[], float] = time.monotonic

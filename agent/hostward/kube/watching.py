@@ -6,8 +6,9 @@ Values are made by reflectors, each in a thread of its own; the sink is called f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
 
 Object = Mapping[str, Any]
 """An object as the server gave it (or as `project` left it). Lists leave `apiVersion` and `kind` out of their items: they are
@@ -21,8 +22,7 @@ class Name(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(Struct, frozen=True):
     """One kind of object at the API server: `Resource("/apis/networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")`."""
 
     path: str

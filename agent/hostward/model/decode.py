@@ -6,8 +6,9 @@ version is known; choosing the older one is the caller's business. Knows one obj
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from hostward.model import document as json_document
 from hostward.model.decode_cluster import decode_cluster_information, decode_configuration, decode_network_set, decode_tier
@@ -44,8 +45,7 @@ _ENFORCED: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Decoded:
+class Decoded(Struct, frozen=True):
     """A resource, None when there is nothing to enforce; and what wasn't understood (see `decode`)."""
 
     value: Resource | None

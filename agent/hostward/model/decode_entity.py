@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from hostward.model import selector_scope
 from hostward.model.fields import Found, Problem, read_list, read_object, read_text, show, to_net, to_text
@@ -30,8 +31,7 @@ _PORT_RANGE: Final = re.compile(r"([0-9]{1,5})(?::([0-9]{1,5}))?")
 _PORT_NAME: Final = re.compile(r"(?![0-9]+$)[A-Za-z0-9_.-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a rule stands: the namespace of its policy ("" for none), and its direction."""
 
     namespace: str
@@ -61,8 +61,7 @@ def read_entity(value: object, path: str, place: Place, side: Literal["source", 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Selectors:
+class _Selectors(Struct, frozen=True):
     """The selectors of a side, canonical; None for one that is absent or not understood."""
 
     namespaces: str | None

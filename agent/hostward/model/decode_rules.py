@@ -8,8 +8,10 @@ Knows no policies. Pure; any thread.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hostward.model.decode_entity import Place, read_entity
 from hostward.model.fields import Found, Problem, read_integer, read_labels, read_object, show
@@ -70,8 +72,7 @@ def _annotations(value: object, path: str, found: Found) -> tuple[tuple[str, str
     return tuple(sorted(read_labels(fields.get("annotations"), f"{path}.annotations", found).items()))
 
 
-@dataclass(slots=True)
-class _Criteria:
+class _Criteria(Struct):
     """What a rule matches on, while it is being read; `settle` removes what doesn't go together."""
 
     ip_version: int | None

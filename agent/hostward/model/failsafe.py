@@ -6,8 +6,9 @@ Here are the values, their texts and the default lists; which chains they become
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from hostward.model.nets import parse_net
 from hostward.model.rules import TCP, UDP
@@ -18,8 +19,7 @@ _NAMES: Final = {number: name for name, number in _PROTOCOLS.items()}
 MAX_PORTS: Final = 1000  # every entry is up to eight kernel rules per family: a list beyond this is a mistake
 
 
-@dataclass(frozen=True, slots=True)
-class FailsafePort:
+class FailsafePort(Struct, frozen=True):
     """One entry: protocol number (TCP or UDP), port 0-65535, and the canonical CIDR of the other side or None for any.
 
     Inbound it is the host's own port and the client's net, outbound the remote port and the server's net. An entry with a

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+
+from msgspec import Struct
 
 from hostward.model.nets import parse_address, parse_net
 from hostward.model.value_errors import BadValueError, shown
@@ -21,8 +22,7 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_NET: Final = 64  # longer texts are refused before they reach the address parser's cache
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """Something in a document that isn't understood. `path` as `spec.ingress[2].source.nets[1]`; "" is the whole document."""
 
     path: str

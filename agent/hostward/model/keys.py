@@ -5,15 +5,15 @@ Pure values; any thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 ROOT: Final = "/calico/resources/v3/projectcalico.org/"
 API_VERSION: Final = "projectcalico.org/v3"
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """One resource kind: its name in documents, its plural in keys, and whether it lives in a namespace."""
 
     name: str

@@ -6,9 +6,10 @@ What calculation hands to rendering; it lives here because neither knows the oth
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Set
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from hostward.model.interface_names import excluder
 from hostward.model.keys import ResourceKey
@@ -21,8 +22,7 @@ ANY_INTERFACE = "*"
 K = TypeVar("K", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class Scope:
+class Scope(Struct, frozen=True, dict=True):
     """Which endpoints and interfaces are this agent's: node name, workload prefixes, excluded names or /regexes/ (H-1, H-2)."""
 
     node: str
@@ -42,8 +42,7 @@ class Scope:
         return name.startswith(self.workload_prefixes)
 
 
-@dataclass(frozen=True, slots=True)
-class TierPolicies:
+class TierPolicies(Struct, frozen=True):
     """One tier's policies that apply to an endpoint, in order, for each direction; `default_action` ends it (M-28)."""
 
     name: str
@@ -52,8 +51,7 @@ class TierPolicies:
     egress: tuple[ResourceKey, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyLists:
+class PolicyLists(Struct, frozen=True):
     """An endpoint's policies by the traffic that they judge (M-33). Tiers without a policy are left out."""
 
     untracked: tuple[TierPolicies, ...] = ()
@@ -62,8 +60,7 @@ class PolicyLists:
     forward: tuple[TierPolicies, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedEndpoint:
+class ResolvedEndpoint(Struct, frozen=True):
     """The host endpoint that governs an interface, ready to be rendered. `interface` is "*" for the default of all others."""
 
     interface: str
@@ -73,8 +70,7 @@ class ResolvedEndpoint:
     isolated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedWorkload:
+class ResolvedWorkload(Struct, frozen=True):
     """The workload endpoint behind an interface, ready to be rendered. `endpoint` is its key's `namespace/name`.
 
     `tiers` are the policies of both directions: workloads know only normal ones (M-33).
@@ -89,8 +85,7 @@ class ResolvedWorkload:
     isolated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(Struct, frozen=True):
     """All that rendering needs: the endpoints by interface, and what they use.
 
     Policies and profiles are those in use; a missing profile stands as one that denies (D5).
@@ -103,8 +98,7 @@ class Resolved:
     workloads: Mapping[str, ResolvedWorkload] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(Struct, frozen=True):
     """What differs between two resolved states, by the keys of their tables; everything else is the same objects in both."""
 
     endpoints: frozenset[str] = frozenset()
@@ -141,8 +135,7 @@ def between(old: Resolved, new: Resolved) -> Changed:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(Struct, frozen=True):
     """Everything that the resolved state depends on."""
 
     scope: Scope

@@ -6,9 +6,10 @@ These are the decoded values, not the stored JSON: `decode` makes them. Pure val
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from hostward.model.keys import ResourceKey
 from hostward.model.rules import Action, Rule
@@ -17,8 +18,7 @@ Labels = Mapping[str, str]
 NO_LABELS: Final[Labels] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """A GlobalNetworkPolicy or, with a namespace in its key, a NetworkPolicy. `name` is what the user typed (A.3).
 
     `key` is the identity; `selector` is the effective canonical selector (M-12, M-14); `ingress`/`egress` say whether `types`
@@ -39,8 +39,7 @@ class Policy:
     apply_on_forward: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Tier:
+class Tier(Struct, frozen=True):
     """A tier. `default_action` is DENY or PASS (M-3)."""
 
     name: str
@@ -48,18 +47,16 @@ class Tier:
     default_action: Action = Action.DENY
 
 
-@dataclass(frozen=True, slots=True)
-class Profile:
+class Profile(Struct, frozen=True):
     """A profile: rules, and labels that its endpoints inherit."""
 
     name: str
     ingress_rules: tuple[Rule, ...] = ()
     egress_rules: tuple[Rule, ...] = ()
-    labels: Labels = field(default_factory=dict, hash=False)
+    labels: Labels = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class NamedPort:
+class NamedPort(Struct, frozen=True):
     """A port that an endpoint names. `protocol` is a number."""
 
     name: str
@@ -67,8 +64,7 @@ class NamedPort:
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class HostEndpoint:
+class HostEndpoint(Struct, frozen=True):
     """A host endpoint. `expected_ips` are canonical addresses. `isolated`: not wholly understood, so deny all (D4)."""
 
     name: str
@@ -77,12 +73,11 @@ class HostEndpoint:
     expected_ips: tuple[str, ...] = ()
     profiles: tuple[str, ...] = ()
     ports: tuple[NamedPort, ...] = ()
-    labels: Labels = field(default_factory=dict, hash=False)
+    labels: Labels = field(default_factory=dict)
     isolated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadEndpoint:
+class WorkloadEndpoint(Struct, frozen=True):
     """A pod's or virtual machine's interface (M-6). `addresses` are canonical, of both families; none only when `isolated`.
 
     `labels` are its own with those that its place gives it (namespace, orchestrator, service account); it can't claim another's
@@ -97,23 +92,21 @@ class WorkloadEndpoint:
     addresses: tuple[str, ...]
     profiles: tuple[str, ...] = ()
     ports: tuple[NamedPort, ...] = ()
-    labels: Labels = field(default_factory=dict, hash=False)
+    labels: Labels = field(default_factory=dict)
     spoofable: tuple[str, ...] = ()
     isolated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkSet:
+class NetworkSet(Struct, frozen=True):
     """A GlobalNetworkSet or NetworkSet: canonical CIDRs, its labels, and the profiles whose labels it inherits (M-7)."""
 
     name: str
     nets: tuple[str, ...] = ()
-    labels: Labels = field(default_factory=dict, hash=False)
+    labels: Labels = field(default_factory=dict)
     profiles: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointSlice:
+class EndpointSlice(Struct, frozen=True):
     """A part of what stands behind a Kubernetes service: addresses, and (protocol number, port) of each port (R-26)."""
 
     namespace: str
@@ -122,31 +115,27 @@ class EndpointSlice:
     ports: tuple[tuple[int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """A node's name; the agent counts nodes."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(Struct, frozen=True):
     """A FelixConfiguration: the raw `spec`, setting name to value."""
 
     name: str
-    spec: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    spec: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterInformation:
+class ClusterInformation(Struct, frozen=True):
     """Identity and readiness of the cluster's datastore (A.6). `ready` is True only for an explicit true."""
 
     guid: str
     ready: bool
 
 
-@dataclass(frozen=True, slots=True)
-class StagedPolicy:
+class StagedPolicy(Struct, frozen=True):
     """A staged policy of any kind: counted, never enforced (M-32)."""
 
     key: ResourceKey

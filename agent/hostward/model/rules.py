@@ -5,9 +5,10 @@ A rule here is wholly understood: `decode` never makes one from a field that it 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from msgspec import Struct, field
 
 PROTOCOL_NUMBERS: Final = {"TCP": 6, "UDP": 17, "ICMP": 1, "ICMPv6": 58, "SCTP": 132, "UDPLite": 136}
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
@@ -23,8 +24,7 @@ class Action(StrEnum):
     PASS = "Pass"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class PortRange:
+class PortRange(Struct, frozen=True, order=True):
     """Ports `first`..`last`, both included, 0-65535."""
 
     first: int
@@ -34,8 +34,7 @@ class PortRange:
         return str(self.first) if self.first == self.last else f"{self.first}:{self.last}"
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(Struct, frozen=True):
     """A port list: numbers and ranges, and names of endpoint ports. OR-ed (M-42)."""
 
     ranges: tuple[PortRange, ...] = ()
@@ -45,16 +44,14 @@ class Ports:
         return bool(self.ranges or self.names)
 
 
-@dataclass(frozen=True, slots=True)
-class Icmp:
+class Icmp(Struct, frozen=True):
     """An ICMP type, and a code when not None."""
 
     type: int
     code: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(Struct, frozen=True):
     """A Kubernetes service that a side of a rule names: its endpoints' addresses, or with `ports` address and port (R-26)."""
 
     namespace: str
@@ -62,8 +59,7 @@ class Service:
     ports: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
+class Entity(Struct, frozen=True):
     """One side of a rule. None or an empty list does not restrict (R-1).
 
     `nets` are canonical CIDR texts (`model.nets`); `selector` and `not_selector` are canonical selector texts, None when
@@ -79,8 +75,7 @@ class Entity:
     service: Service | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """One rule of a policy or profile. Protocols are numbers; a name's limit to one IP version is in `ip_version` (R-3).
 
     `never` marks a rule that was not understood and would have allowed: it keeps its place and matches nothing (D4).

@@ -8,8 +8,9 @@ Pure; any thread.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
+
+from msgspec import Struct
 
 MAX_LABEL: Final = 512  # characters of a label's name (S-3)
 MAX_DEPTH: Final = 100  # nested parentheses as written, and nested groups and negations as understood
@@ -24,15 +25,13 @@ class SelectorError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Everything:
+class Everything(Struct, frozen=True):
     """`all()`, or `global()`, which differs only where a rule's namespace selector is rewritten (S-22)."""
 
     word: Literal["all()", "global()"] = "all()"
 
 
-@dataclass(frozen=True, slots=True)
-class Has:
+class Has(Struct, frozen=True):
     """The label is present."""
 
     label: str
@@ -41,8 +40,7 @@ class Has:
 CompareWord = Literal["==", "!=", "contains", "starts with", "ends with"]
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(Struct, frozen=True):
     """The label's value against one literal."""
 
     label: str
@@ -50,8 +48,7 @@ class Compare:
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """The label's value in a set of literals, or not in it; `values` are sorted, each once."""
 
     label: str
@@ -59,15 +56,13 @@ class Member:
     values: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(Struct, frozen=True):
     """The opposite; the operand is never a Not itself, two of them cancel out."""
 
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Two or more operands, joined by one operator."""
 
     word: Literal["&&", "||"]
@@ -87,8 +82,7 @@ _OPERATOR: Final = re.compile(
 _WORDS: Final[dict[str, CompareWord]] = {"contains": "contains", "starts": "starts with", "ends": "ends with"}
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """One open parenthesis (or the whole text): finished alternatives, factors of the current one, and a pending "!"."""
 
     position: int

@@ -7,12 +7,12 @@ Pure; any thread.
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha224
 from typing import Final
 
 from hostward.model import selector_syntax
+from hostward.model.identity import Identified
 from hostward.model.selector_forms import Matcher, labels_of, matcher_of, quote, rewrite, text_of
 from hostward.model.selector_syntax import Everything, SelectorError
 
@@ -21,8 +21,7 @@ __all__ = ["ALL", "Selector", "SelectorError", "canonical", "named_port_id", "pa
 ALL: Final = "all()"
 
 
-@dataclass(frozen=True, slots=True)
-class Selector:
+class Selector(Identified, frozen=True):
     """A parsed selector; two are equal when their canonical texts are.
 
     `matches(labels) -> bool` evaluates it against a mapping of label names to values. `labels_used` are all labels that can
@@ -31,9 +30,12 @@ class Selector:
     """
 
     text: str
-    matches: Matcher = field(compare=False, repr=False)
-    labels_used: frozenset[str] = field(compare=False, repr=False)
-    is_all: bool = field(compare=False, repr=False)
+    matches: Matcher
+    labels_used: frozenset[str]
+    is_all: bool
+
+    def _identity(self) -> object:
+        return self.text
 
 
 @lru_cache(maxsize=16384)

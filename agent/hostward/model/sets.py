@@ -5,21 +5,19 @@ Pure values and functions; any thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from hostward.model.rules import Entity, Rule, Service
 from hostward.model.selectors import canonical
 
 
-@dataclass(frozen=True, slots=True)
-class SelectorSet:
+class SelectorSet(Struct, frozen=True):
     """The addresses of all endpoints and network sets that a canonical selector matches (R-25, M-44)."""
 
     selector: str
 
 
-@dataclass(frozen=True, slots=True)
-class NamedPortSet:
+class NamedPortSet(Struct, frozen=True):
     """(address, protocol, port) of every endpoint port of a name, of endpoints that the selector matches (M-40..M-43).
 
     `protocol` is a number, or None for any that an endpoint declares.
@@ -30,15 +28,13 @@ class NamedPortSet:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceSet:
+class ServiceSet(Struct, frozen=True):
     """What stands behind a service: addresses, or with `service.ports` (address, protocol, port) (R-26)."""
 
     service: Service
 
 
-@dataclass(frozen=True, slots=True)
-class NetSet:
+class NetSet(Struct, frozen=True):
     """The CIDRs that a rule lists itself, when more than one: a set instead of OR blocks (D9)."""
 
     nets: tuple[str, ...]
@@ -48,16 +44,14 @@ SetRef = SelectorSet | NamedPortSet | ServiceSet | NetSet
 ANY_SELECTOR = "all()"
 
 
-@dataclass(frozen=True, slots=True)
-class SetMatch:
+class SetMatch(Struct, frozen=True):
     """A required (or, negated, forbidden) membership of one side of the packet."""
 
     ref: SetRef
     negate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SideSets:
+class SideSets(Struct, frozen=True):
     """The sets of one side of a rule. `named_ports` are alternatives, OR-ed with the numeric ports; `all_of` are AND-ed."""
 
     all_of: tuple[SetMatch, ...]

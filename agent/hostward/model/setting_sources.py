@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hostward.model.felix_names import why_ignored
 from hostward.model.settings import BUILT_IN, SETTINGS, Setting, Settings, show
@@ -29,16 +31,14 @@ _LINK: Final = re.compile(
 _LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://")
 
 
-@dataclass(frozen=True, slots=True)
-class Sourced:
+class Sourced(Struct, frozen=True):
     """A setting's effective value as a text, and the source that it comes from."""
 
     value: str
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
+class Resolved(Struct, frozen=True):
     """The effective settings; per setting name its text and source; what to tell the operator.
 
     `errors` are for what is set on this host (the agent refuses to start with them), `notices` for everything else. Both
@@ -51,16 +51,14 @@ class Resolved:
     errors: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
+class _Given(Struct, frozen=True):
     setting: Setting
     raw: object
     source: str
     local: bool
 
 
-@dataclass(slots=True)
-class _Findings:
+class _Findings(Struct):
     notices: list[str]
     errors: list[str]
 

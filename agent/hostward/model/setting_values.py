@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from hostward.model.failsafe import MAX_PORTS, parse_failsafe
 from hostward.model.interface_names import check_name, check_pattern, check_prefix
@@ -25,8 +26,7 @@ _NUMBER: Final = re.compile(r"\d{1,15}(?:\.\d{0,15})?")
 _RATE: Final = re.compile(r"([1-9]\d{0,3})/(second|minute|hour|day)")
 
 
-@dataclass(frozen=True, slots=True)
-class ValueType:
+class ValueType(Struct, frozen=True):
     """How a kind of value is read, shown (the text form that `read` takes back), and described to people."""
 
     read: Callable[[object], Any]
@@ -187,8 +187,7 @@ def _read_rate(raw: object) -> str:
 RATE: Final = ValueType(_read_rate, lambda value: value or "none", "N/second, N/minute, N/hour or N/day")
 
 
-@dataclass(frozen=True, slots=True)
-class NamedTimeout:
+class NamedTimeout(Struct, frozen=True):
     """A health component's name, and its timeout in seconds."""
 
     name: str

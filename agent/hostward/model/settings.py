@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any, Final
+
+from msgspec import Struct
 
 from hostward.model import failsafe
 from hostward.model.failsafe import FailsafePort
@@ -31,8 +32,7 @@ from hostward.model.setting_values import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """The effective value of every setting. Durations are seconds; 0 switches a repeated action off where SETTINGS says so.
 
     `node_name` has no default of its own: `setting_sources.resolve` always fills it.
@@ -90,8 +90,7 @@ class Settings:
     policy_counters_enabled: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """One setting. `local`: not from the datastore. `felix`: further names under FELIX_, whose unit is in their ending.
 
     `at_start`: a process takes it only at its start; when the datastore changes it, the agent begins anew.
@@ -279,7 +278,7 @@ BUILT_IN: Final = Settings()
 
 def differences(old: Settings, new: Settings) -> tuple[str, ...]:
     """The attributes in which two settings differ, in the order of the dataclass."""
-    return tuple(f.name for f in fields(Settings) if getattr(old, f.name) != getattr(new, f.name))
+    return tuple(name for name in Settings.__struct_fields__ if getattr(old, name) != getattr(new, name))
 
 
 def show(settings: Settings, name: str) -> str:

@@ -6,8 +6,9 @@ A policy is rendered once for all tables that hold it alike. Owned by the engine
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from hostward.model.resources import Policy, Profile
 from hostward.model.rules import Rule
@@ -25,8 +26,7 @@ Variant = tuple[Family, bool]
 DIRECTIONS: Final[tuple[Direction, ...]] = ("ingress", "egress")
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
+class Traits(Struct, frozen=True):
     """What may come of a jump to rules: a packet accepted or passed on; and the one protocol of all packets that match."""
 
     accepts: bool
@@ -34,8 +34,7 @@ class Traits:
     protocol: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(Struct, frozen=True):
     """The rules of a policy or profile for one direction, in one family. `nets`: the sets of networks that they name.
 
     `traits` is None where there are no rules: nothing comes of those.

@@ -7,7 +7,8 @@ What an untracked Allow no longer leaves untracked is judged by normal policy. P
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from hostward.render.names import ALLOW
 from hostward.render.ruleset import ACCEPT, DROP, Chain, InSet, IPSet, Jump, Log, Mark, Rule, Ruleset, SetMark

@@ -6,9 +6,10 @@ Pure functions; any thread.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Literal
+
+from msgspec import Struct
 
 from hostward.model.resolved import ResolvedEndpoint, TierPolicies
 from hostward.render import names
@@ -22,8 +23,7 @@ from hostward.render.steps import Judges, Place, compact, ended, entrance, profi
 Traffic = Literal["", "fw", "wl"]
 
 
-@dataclass(frozen=True, slots=True)
-class HostLists:
+class HostLists(Struct, frozen=True):
     """What a host endpoint's packets of one direction go through, by the traffic that is judged (M-33), cut into groups."""
 
     endpoint: ResolvedEndpoint

@@ -7,11 +7,13 @@ in raw, DNAT happens between mangle and filter. It knows neither policies nor ke
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Final, Literal, Protocol
 
+from msgspec import Struct, field
+
+from hostward.model.identity import Identified
 from hostward.model.rules import ICMP, ICMPV6, PORT_PROTOCOLS
 from hostward.render.ruleset import (
     Chain,
@@ -51,8 +53,7 @@ _ANY_ICMP: Final = 255  # iptables' own "any" among ICMPv4 types
 _MOST_RULES: Final = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(Struct, frozen=True):
     """One packet as it enters the host's hooks.
 
     `dnat` is the (address, port) that nat rewrites the destination to, for the first packet of a connection as for later
@@ -78,8 +79,7 @@ class Packet:
     connection_mark: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Identified, frozen=True):
     """What became of a packet. `dropped_in` is "" when it passed, else as "filter INPUT". `logs`: prefixes, in order.
 
     `compared`: how many rules it was compared with, which is what it paid; not part of what became of it.
@@ -90,7 +90,10 @@ class Outcome:
     mark: int = 0
     tracked: bool = True
     rejected: bool = False
-    compared: int = field(default=0, compare=False)
+    compared: int = 0
+
+    def _identity(self) -> object:
+        return self.dropped_in, self.logs, self.mark, self.tracked, self.rejected
 
     @property
     def accepted(self) -> bool:
@@ -106,8 +109,7 @@ class Members(Protocol):
         """As the kernel prints them."""
 
 
-@dataclass(frozen=True, slots=True)
-class FilterState:
+class FilterState(Struct, frozen=True):
     """A state of the kernel to judge packets by: per table all chains, the kernel's own among them, and the sets.
 
     Chains may hold anything; what isn't a `Rule` never matches. `policies`: kernel chains whose policy is DROP.
@@ -115,7 +117,7 @@ class FilterState:
 
     tables: Mapping[TableId, Mapping[str, Sequence[object]]]
     sets: Mapping[str, Members]
-    policies: frozenset[tuple[TableId, str]] = field(default=frozenset())
+    policies: frozenset[tuple[TableId, str]] = frozenset()
 
 
 def of_ruleset(ruleset: Ruleset) -> FilterState:
@@ -126,8 +128,7 @@ def of_ruleset(ruleset: Ruleset) -> FilterState:
     return FilterState(tables, ruleset.sets)
 
 
-@dataclass(slots=True)
-class _Walk:
+class _Walk(Struct):
     """A packet on its way: its mark, whether it is tracked, what was logged, and where it stands."""
 
     packet: Packet

@@ -7,11 +7,13 @@ that have the same neighbours have the same groups. Pure functions; any thread.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 from zlib import crc32
 
+from msgspec import Struct
+
+from hostward.model.identity import Identified
 from hostward.model.keys import ResourceKey
 from hostward.model.resolved import ResolvedEndpoint, ResolvedWorkload, TierPolicies
 from hostward.model.rules import Action
@@ -28,19 +30,20 @@ INLINED: Final = 2
 """A policy of so few rules is cheaper to go through than to jump to, even where it matches nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Identified, frozen=True):
     """Policies by the names of their own chains, and the chain that an endpoint's chain jumps to for them.
 
     Of a single policy (or profile) that is its own chain.
     """
 
     chain: str
-    members: tuple[str, ...] = field(compare=False)
+    members: tuple[str, ...]
+
+    def _identity(self) -> object:
+        return self.chain
 
 
-@dataclass(frozen=True, slots=True)
-class Tier:
+class Tier(Struct, frozen=True):
     """One tier of an endpoint's list of one direction. `denies`: what none of its policies decides is denied (M-28)."""
 
     groups: tuple[Group, ...]

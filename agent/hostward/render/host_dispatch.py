@@ -6,8 +6,9 @@ Owned by the engine thread's renderer; pure but for its memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Literal
+
+from msgspec.structs import replace
 
 from hostward.model.resolved import ANY_INTERFACE, ResolvedEndpoint
 from hostward.render import names

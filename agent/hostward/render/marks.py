@@ -5,15 +5,14 @@ Pure values; any thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from hostward.render.ruleset import Mark, SetMark
 
 BITS_NEEDED = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(Struct, frozen=True):
     """`accept`: policy accepted. `passed`: leave the tier. `source`, `destination`: a port block matched. `translated`: nat
     OUTPUT gave it another destination, so POSTROUTING judges it. `generation`: which of two rule trees judges the packet while
     a change spans tables. `cut`: never a packet's, but a connection's that policy newly denies; 0 where the mask has no seventh

@@ -6,9 +6,10 @@ Rules of two policies are never made one, for each policy is to have counters of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import groupby
 from typing import Final, Literal
+
+from msgspec.structs import replace
 
 from hostward.model.rules import Action, Entity, PortRange, Ports, Rule
 

@@ -6,7 +6,8 @@ The rules are those of endpoints that aren't understood, so an agent takes them 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from hostward.model.failsafe import FailsafePort
 from hostward.model.nets import parse_net

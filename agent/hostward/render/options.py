@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from hostward.model.failsafe import FailsafePort
 from hostward.model.nets import parse_net
@@ -19,8 +20,7 @@ _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _DEFAULT_BURST: Final = 5  # what the kernel takes where none is given
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Struct, frozen=True):
     """Everything that the shape of the rules depends on beside the resolved state."""
 
     marks: Marks

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hostward.model import nets
 from hostward.model.rules import ICMP, ICMPV6, Action, Entity, PortRange, Rule
@@ -41,8 +42,7 @@ LOG_PREFIX_BYTES = 29
 COMMENT_CHARACTERS = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True):
     """Whose rules are rendered, of which direction: title for comments ("gnp/x"), and the parts of a log prefix (R-51)."""
 
     direction: Direction
@@ -66,8 +66,7 @@ def port_groups(ranges: Iterable[PortRange]) -> list[tuple[tuple[int, int], ...]
     return [tuple(group) for group in groups]
 
 
-@dataclass(frozen=True, slots=True)
-class _Sided:
+class _Sided(Struct, frozen=True):
     """What one side of a rule becomes: header, port and set matches, and the OR alternatives that need a block."""
 
     header: tuple[Match, ...]

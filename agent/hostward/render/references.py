@@ -6,8 +6,9 @@ What it is told costs what it is told, whatever else the table holds. Owned by t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from hostward.model.sets import NetSet
 from hostward.render.ruleset import Chain, InSet, Jump, Rule
@@ -45,8 +46,7 @@ class SetUses(Protocol):
         """One chain less uses a set."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Leads:
+class _Leads(Struct, frozen=True):
     """What a chain leads to."""
 
     jumps: Mapping[str, None]

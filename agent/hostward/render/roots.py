@@ -6,10 +6,12 @@ docs/chains.md draws them. Pure functions; any thread.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import product
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hostward.model.rules import ICMPV6
 from hostward.render import names, workload
@@ -46,8 +48,7 @@ HOOKED: Final[Mapping[TableName, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """What the root chains are for: whether any host interface is governed, has untracked policy, has preDNAT policy, and has
     a say in the traffic of workloads; and whether the endpoint of all other interfaces, `*`, has that."""
 
@@ -82,7 +83,7 @@ def hooks(table: TableName, options: Options, needs: Needs) -> dict[str, Hook]:
 @lru_cache(maxsize=16)
 def all_hooks(table: TableName, options: Options) -> frozenset[Rule]:
     """Every rule that may stand in a kernel chain under these options, whatever is needed."""
-    found = [hooks(table, options, Needs(*given)) for given in product((False, True), repeat=len(fields(Needs)))]
+    found = [hooks(table, options, Needs(*given)) for given in product((False, True), repeat=len(Needs.__struct_fields__))]
     return frozenset(rule for each in found for hook in each.values() for rule in (*hook.first, *hook.last))
 
 

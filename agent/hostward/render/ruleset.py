@@ -7,9 +7,12 @@ equal, so a plan can tell what changed. Pure values; any thread.
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
+
+from msgspec import Struct, field
+
+from hostward.model.identity import Identified
 
 Family = Literal[4, 6]
 TableName = Literal["raw", "mangle", "filter"]
@@ -20,8 +23,7 @@ Chain = tuple["Rule", ...]
 
 
 # --- matches -----------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Interface:
+class Interface(Struct, frozen=True):
     """The packet's interface: "in" or "out". `prefix` matches every name that starts with `name`."""
 
     direction: Literal["in", "out"]
@@ -29,16 +31,14 @@ class Interface:
     prefix: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Protocol:
+class Protocol(Struct, frozen=True):
     """The IP protocol number."""
 
     number: int
     negate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Net:
+class Net(Struct, frozen=True):
     """Source or destination in one canonical CIDR."""
 
     side: Side
@@ -46,8 +46,7 @@ class Net:
     negate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PortSet:
+class PortSet(Struct, frozen=True):
     """Source or destination port in up to 15 slots (a range takes two); needs a Protocol match beside it."""
 
     side: Side
@@ -55,8 +54,7 @@ class PortSet:
     negate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class IcmpType:
+class IcmpType(Struct, frozen=True):
     """ICMP (family 4) or ICMPv6 (family 6) type, and code unless None."""
 
     type: int
@@ -64,16 +62,14 @@ class IcmpType:
     negate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """Conntrack state: any of `states` out of RELATED, ESTABLISHED, INVALID, DNAT, NEW, UNTRACKED, SNAT."""
 
     states: tuple[str, ...]
     negate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Struct, frozen=True):
     """(packet mark & mask) == value."""
 
     value: int
@@ -81,16 +77,14 @@ class Mark:
     negate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionMark:
+class ConnectionMark(Struct, frozen=True):
     """(the connection's mark & mask) == value."""
 
     value: int
     mask: int
 
 
-@dataclass(frozen=True, slots=True)
-class InSet:
+class InSet(Struct, frozen=True):
     """Membership in a kernel set. `dimensions`: ("src",), ("dst",), ("src", "src") or ("dst", "dst") for address,port sets."""
 
     name: str
@@ -98,16 +92,14 @@ class InSet:
     negate: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(Struct, frozen=True):
     """At most `rate` (as "10/minute") matches, after a first burst."""
 
     rate: str
     burst: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReversePath:
+class ReversePath(Struct, frozen=True):
     """The way back to the packet's source leads out of another interface than it came in by: the source is spoofed (rpfilter).
 
     Only where packets come in: raw and mangle PREROUTING.
@@ -118,41 +110,35 @@ Match = Interface | Protocol | Net | PortSet | IcmpType | State | Mark | Connect
 
 
 # --- targets -----------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """A final verdict, or RETURN to the caller."""
 
     word: Literal["ACCEPT", "DROP", "RETURN"]
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Struct, frozen=True):
     """Go on in another chain; `goto`: and from its end return to the caller of this chain."""
 
     chain: str
     goto: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SetMark:
+class SetMark(Struct, frozen=True):
     """mark = (mark & ~mask) ^ value, as MARK --set-xmark; the rest of the mark is somebody else's (D15)."""
 
     value: int
     mask: int
 
 
-@dataclass(frozen=True, slots=True)
-class NoTrack:
+class NoTrack(Struct, frozen=True):
     """Leave the packet out of connection tracking (CT --notrack)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Struct, frozen=True):
     """Drop with an ICMP error (filter table only)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(Struct, frozen=True):
     """Write to the kernel log at level 5 (notice); the prefix has at most 29 bytes (R-50, R-52)."""
 
     prefix: str
@@ -165,8 +151,7 @@ RETURN: Final = Verdict("RETURN")
 
 
 # --- rules, tables, sets -----------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Identified, frozen=True):
     """Matches, all of which must hold, in evaluation order (D10), then what happens.
 
     `comment` is for people (at most 255 of `A-Za-z0-9:_-./`). `counter` names what this rule's packet counter means to a
@@ -176,23 +161,24 @@ class Rule:
     matches: tuple[Match, ...]
     target: Target
     comment: str = ""
-    counter: str = field(default="", compare=False)
+    counter: str = ""
+
+    def _identity(self) -> object:
+        return self.matches, self.target, self.comment
 
     def uses_sets(self) -> tuple[str, ...]:
         """The names of the kernel sets that this rule matches on."""
         return tuple(m.name for m in self.matches if isinstance(m, InSet))
 
 
-@dataclass(frozen=True, slots=True)
-class Hook:
+class Hook(Struct, frozen=True):
     """Our rules in one kernel chain: `first` before everybody's, `last` after everybody's (D11)."""
 
     first: Chain = ()
     last: Chain = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Identified, frozen=True):
     """All that we want in one table of one family: own chains by name, hooks by kernel chain.
 
     `other_hooks`: rules that stand in kernel chains when something else is needed, for who finds them there to know them.
@@ -200,7 +186,10 @@ class Table:
 
     chains: Mapping[str, Chain]
     hooks: Mapping[str, Hook]
-    other_hooks: frozenset[Rule] = field(default=frozenset(), compare=False)
+    other_hooks: frozenset[Rule] = frozenset()
+
+    def _identity(self) -> object:
+        return self.chains, self.hooks
 
 
 class TableId(NamedTuple):
@@ -216,8 +205,7 @@ class TableId(NamedTuple):
 SetType = Literal["hash:net", "hash:ip,port"]
 
 
-@dataclass(frozen=True, slots=True)
-class IPSet:
+class IPSet(Struct, frozen=True):
     """A kernel set: members as the kernel prints them ("10.0.0.0/8", "10.0.0.1", "10.0.0.1,tcp:80")."""
 
     type: SetType
@@ -226,16 +214,14 @@ class IPSet:
     max_members: int = 1_048_576
 
 
-@dataclass(frozen=True, slots=True)
-class Ruleset:
+class Ruleset(Struct, frozen=True):
     """The desired state of the kernel, whole."""
 
     tables: Mapping[TableId, Table] = field(default_factory=lambda: MappingProxyType({}))
     sets: Mapping[str, IPSet] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
-class Focus:
+class Focus(Struct, frozen=True):
     """The names of what may differ between two rulesets; whatever isn't named is the same object in both, or in neither.
 
     Hooks aren't named: they differ only together with a chain of their table.

@@ -6,8 +6,10 @@ Pure functions; any thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hostward.model.rules import ICMPV6
 from hostward.render import names
@@ -38,8 +40,7 @@ INVALID = State(("INVALID",))
 DNATED = State(("DNAT",))
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Where a chain stands: what its verdicts are there. `direction` is the policies'."""
 
     interface: str

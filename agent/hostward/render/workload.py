@@ -7,9 +7,10 @@ an endpoint of its own a workload interface is cut off (H-52). Pure functions; a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final
+
+from msgspec import Struct
 
 from hostward.model.resolved import ResolvedWorkload
 from hostward.model.rules import ICMPV6, UDP
@@ -46,8 +47,7 @@ _WAYS: Final[tuple[tuple[Direction, Way, str], ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadLists:
+class WorkloadLists(Struct, frozen=True):
     """What a workload's packets of one direction go through, cut into groups."""
 
     workload: ResolvedWorkload

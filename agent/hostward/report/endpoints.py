@@ -82,7 +82,7 @@ class Servers:
     def follow(self, settings: Settings) -> None:
         """Makes them as the settings say; never raises."""
         for prefix, make in self._makers.items():
-            wanted = tuple(getattr(settings, name) for name in Settings.__dataclass_fields__ if name.startswith(prefix))
+            wanted = tuple(getattr(settings, name) for name in Settings.__struct_fields__ if name.startswith(prefix))
             if wanted != self._wanted.get(prefix):
                 self._wanted[prefix] = wanted
                 self._end(prefix)

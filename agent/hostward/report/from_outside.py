@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct, field
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from hostward.report.traffic import Amount, Drop, PolicyLabels, Traffic
@@ -13,8 +13,7 @@ from hostward.report.traffic import Amount, Drop, PolicyLabels, Traffic
 KERNEL_OPERATIONS: Final = ("lock", "read", "write", "sets")
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(Struct, frozen=True):
     """What to ask at a scrape.
 
     `logs`: the log lines dropped, failed and folded since the start. `links`: how often all interfaces were listed, and how

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from msgspec import Struct
 
 from hostward.report.secrets import scrub
 
@@ -21,8 +22,7 @@ class Health(NamedTuple):
     text: str
 
 
-@dataclass(slots=True)
-class _Component:
+class _Component(Struct):
     name: str
     reports_live: bool
     reports_ready: bool

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
+
+from msgspec import Struct
 
 MAX_HEAD: Final = 8192
 TEXT: Final = "text/plain; charset=utf-8"
 METRICS_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """Status, body, and what the body is."""
 
     status: HTTPStatus

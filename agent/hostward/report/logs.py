@@ -10,10 +10,10 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
+from msgspec import Struct
 from structlog.typing import FilteringBoundLogger
 
 from hostward.report.log_fold import Fold
@@ -34,8 +34,7 @@ _NUMBERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LogCounts:
+class LogCounts(Struct, frozen=True):
     """Lines that found no room, that could not be written, and that were folded into another."""
 
     dropped: int

@@ -12,9 +12,10 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
+
+from msgspec import Struct, field
 
 from hostward.report import http
 from hostward.report.logs import get_logger
@@ -28,8 +29,7 @@ _WHOLE_RECORD: Final = 16385  # more than a TLS record: nothing stays behind whe
 _WANTS: Final = (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError, InterruptedError)
 
 
-@dataclass(slots=True)
-class _Connection:
+class _Connection(Struct):
     socket: socket.socket
     deadline: float
     shaking: bool

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
+
+from msgspec import Struct, field
 
 from hostward.model.resolved import Resolved
 from hostward.model.resources import HostEndpoint
@@ -21,16 +22,14 @@ FROZEN: Final = ("waiting", "uninitialised", "not-ready", "other-cluster")
 """Why what is in force can be kept as it is (D12)."""
 
 
-@dataclass(frozen=True, slots=True)
-class TableSize:
+class TableSize(Struct, frozen=True):
     """Own chains of a table, and own rules in them and in the kernel's chains."""
 
     chains: int
     rules: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetsSize:
+class SetsSize(Struct, frozen=True):
     """Own sets of a family, all their members, and how full the fullest one is (1: it takes no more)."""
 
     sets: int
@@ -38,8 +37,7 @@ class SetsSize:
     fullest: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Activity:
+class Activity(Struct, frozen=True):
     """What is in force on this host: interfaces with host endpoints and with workload endpoints, their policies, and sets.
 
     `selectors`: those of sets, by whether an index finds what they match. `empty_selectors` match nothing with an address;
@@ -63,8 +61,7 @@ class Sizes(NamedTuple):
     activity: Activity = Activity()
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
+class Cluster(Struct, frozen=True):
     """How many objects the datastore holds."""
 
     hosts: int = 0

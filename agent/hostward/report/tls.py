@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ssl
 import stat
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 MAX_FILE: Final = 2**20
 _MODES: Final = {
@@ -43,16 +44,15 @@ def _check(setting: str, path: str) -> None:
         raise TlsError(f"{setting}: {path}: {error.strerror}") from error
 
 
-@dataclass(slots=True)
-class TlsFiles:
+class TlsFiles(Struct):
     """The three files and `prometheusMetricsClientAuth`. Without a CA file no client certificate is asked for."""
 
     cert: str
     key: str
     ca: str = ""
     client_auth: str = "RequireAndVerifyClientCert"
-    _stamps: tuple[object, ...] = field(default=(), init=False)
-    _context: ssl.SSLContext | None = field(default=None, init=False)
+    _stamps: tuple[object, ...] = ()
+    _context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
         """The present context; made again when a file has changed. TlsError; then the next call tries once more.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from msgspec import Struct, field
 
 from hostward.dataplane.xtables.layout import (
     ERROR,
@@ -30,8 +31,7 @@ Span = tuple[int, int]
 _HEADER_TARGET: Final = b"ERROR".ljust(30, b"\0")
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Struct, frozen=True):
     """Where the rules of each chain are, policies and chain headers left out. `entries`: where all entries start.
 
     `chains`: which of `entries` are a user chain's rules, from the first to the one behind the last. `sections`: where each
@@ -106,8 +106,7 @@ class Heads(Protocol):
         """The chain's name, or the default."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeadsInBlob:
+class HeadsInBlob(Struct, frozen=True):
     """Reads a chain's name from the header before its first rule: for a few jumps no table need be parsed."""
 
     layout: Layout

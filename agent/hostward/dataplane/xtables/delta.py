@@ -7,44 +7,40 @@ operation's turn comes. Pure; any thread.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from hostward.dataplane.xtables.encode import Encoded
 from hostward.dataplane.xtables.layout import is_ours, jump_of
 from hostward.render.ruleset import Chain, is_own_chain
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
+class Create(Struct, frozen=True):
     """Make an empty chain."""
 
     chain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Flush:
+class Flush(Struct, frozen=True):
     """Remove all rules of a chain."""
 
     chain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """Remove an empty chain that nothing jumps to any more."""
 
     chain: str
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(Struct, frozen=True):
     """Remove the rule at a position."""
 
     chain: str
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Insert:
+class Insert(Struct, frozen=True):
     """Put a rule before the one at a position; None: at the end."""
 
     chain: str
@@ -58,8 +54,7 @@ Held = tuple[Encoded, ...] | list[bytes]
 """The rules of a chain: as they were encoded, of which contents are made when they are asked for, or their contents."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedEdit:
+class EncodedEdit(Struct, frozen=True):
     """A TableEdit with its rules encoded. `hooks`: the rules before and after everybody else's, by kernel chain.
 
     `before`: what is known to stand in the chains. A rule that is the same but counts something else doesn't stay.

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from socket import AF_INET, AF_INET6
 from typing import Final
+
+from msgspec import Struct
 
 from hostward.dataplane.xtables import compat, parts
 from hostward.dataplane.xtables.layout import (
@@ -55,8 +56,7 @@ _VIA_IN, _VIA_OUT, _SRC, _DST, _PROTOCOL = 0x01, 0x02, 0x08, 0x10, 0x40  # inver
 _HAS_PROTOCOL: Final = 0x01  # IP6T_F_PROTO
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(Struct, frozen=True):
     """A rule but for where it stands: the entry with set index 0, the places of its sets in it, and how it is laid out."""
 
     rule: Rule

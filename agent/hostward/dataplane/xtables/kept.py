@@ -6,7 +6,7 @@ but for counters, and for where jumps lead: those are places in the blob, and st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from hostward.dataplane.xtables.blob import Places, Span
 from hostward.dataplane.xtables.layout import (
@@ -21,8 +21,7 @@ from hostward.dataplane.xtables.layout import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """A table as it was read: its bytes with zeroed counters, and what is where in them."""
 
     still: bytes

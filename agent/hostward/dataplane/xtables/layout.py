@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from hostward.render.ruleset import OWN_CHAIN_PREFIXES, Family
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """Sizes and places in bytes. `ip`: the header part that packets are compared with, at the entry's start."""
 
     ip: int

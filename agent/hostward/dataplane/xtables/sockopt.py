@@ -11,9 +11,10 @@ import errno
 import os
 import socket
 import struct
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Literal, Self
+
+from msgspec import Struct
 
 from hostward.dataplane.kernel import KernelError
 from hostward.render.ruleset import Family, TableId
@@ -33,8 +34,7 @@ _READS: Final = 20
 _libc: Final = ct.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
-class TableInfo:
+class TableInfo(Struct, frozen=True):
     """What the kernel says about a table: where its kernel chains and their policies are, number of entries, size in bytes."""
 
     valid_hooks: int

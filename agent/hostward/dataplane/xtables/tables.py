@@ -10,9 +10,10 @@ import threading
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from hostward.dataplane.kernel import ActualChain, ActualTable, KernelError, Parting, TableEdit, Unknown
 from hostward.dataplane.xtables.blob import Span
@@ -29,8 +30,7 @@ from hostward.dataplane.xtables.sockopt import SetSocket, TableInfo, TableSocket
 from hostward.render.ruleset import FAMILIES, Chain, Family, Rule, TableId, is_own_chain
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     """What a table last was, the fingerprint that stands for it, and what it, or some of its chains, read as.
 
     `written`: what chains must hold that were written since the snapshot was taken, which wasn't taken anew; `unverified`:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+from msgspec import Struct
 
 from hostward.convert import defaults, v1, validate, workload_names
 from hostward.datastore.documents import Parsed, Source, objects
@@ -38,8 +39,7 @@ class Entry(NamedTuple):
     raw: int
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """One file. `unknown` are objects that can't be told from any other; `faults` are those of objects that were kept."""
 
     text: str

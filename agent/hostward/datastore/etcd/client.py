@@ -9,13 +9,13 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import etcd3
 import grpc
 from etcd3 import etcdrpc
 from google.protobuf.unknown_fields import UnknownFieldSet
+from msgspec import Struct
 
 from hostward.datastore.connection import Connection, Endpoint, Pem, SettingsError
 from hostward.datastore.etcd.errors import EtcdError, Trouble, hung_up, translate
@@ -32,8 +32,7 @@ class StoppedError(Exception):
     """The caller was told to stop while it waited."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Material:
+class _Material(Struct, frozen=True):
     """PEM texts of a TLS channel."""
 
     ca: bytes | None
