@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.server
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -207,3 +209,21 @@ def test_rights(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="refuses this user name or password"):
             checkup.count_resources(from_environment(environ | {"ETCD_PASSWORD": "x"}))
         assert checkup.count_resources(from_environment(environ | {"ETCD_USERNAME": "many", "ETCD_PASSWORD": "m"})) == 0
+
+
+def test_a_server_that_resets_the_connection_before_tls() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+
+        def reset() -> None:
+            taken, _ = listening.accept()
+            taken.recv(1)
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            taken.close()
+
+        with ThreadPoolExecutor(1) as server:
+            done = server.submit(reset)
+            told = ask({"ETCD_ENDPOINTS": f"https://127.0.0.1:{port}"})
+            done.result()
+    assert told.trouble == "the server hung up"
+    assert "http://" in told.do

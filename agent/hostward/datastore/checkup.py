@@ -25,11 +25,12 @@ _VERIFY: Final = (
     ("IP address mismatch", "the server's certificate isn't for this address", "name the server as its certificate does"),
     ("", "the server's certificate isn't signed by the CA in ETCD_CA_CERT_FILE", "give the CA that signed it"),
 )
+_EARLY: Final = ("the server hung up", "does it speak TLS? else write http:// in ETCD_ENDPOINTS")  # before TLS was agreed on
 _ALERTS: Final = (
     ("WRONG_VERSION_NUMBER", "the server doesn't speak TLS", "write http:// in ETCD_ENDPOINTS, or switch TLS on there"),
     ("RECORD_LAYER_FAILURE", "the server doesn't speak TLS", "write http:// in ETCD_ENDPOINTS, or switch TLS on there"),
     ("CERTIFICATE_REQUIRED", "the server wants a client certificate", "set ETCD_CERT_FILE and ETCD_KEY_FILE"),
-    ("EOF", "the server hung up", "does it speak TLS? else write http:// in ETCD_ENDPOINTS"),
+    ("EOF", *_EARLY),
     ("ALERT", "the server refuses our client certificate", "give one that its trusted CA has signed, and that hasn't expired"),
 )
 
@@ -96,7 +97,7 @@ def _ask(endpoint: Endpoint, context: ssl.SSLContext | None, *, has_certificate:
     except ConnectionResetError:
         if shaken:
             return _hung_up_after_handshake(name, has_certificate=has_certificate)
-        return Answer(name, "the server hung up", "does it want https:// ?")
+        return Answer(name, *_EARLY) if endpoint.tls else Answer(name, "the server hung up", "does it want https:// ?")
     except OSError as error:
         return Answer(name, error.strerror or str(error), "is etcd running there, and is the port right?")
     except http.client.HTTPException:
