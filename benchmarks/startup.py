@@ -24,7 +24,7 @@ def _decode(host: str, port: int) -> float:
     _import()
     import threading  # noqa: PLC0415 # with as few imports as can be when `_import` measures them
 
-    from hostward.datastore.connection import open_feed  # noqa: PLC0415 # the same
+    from hostward.datastore.opening import open_feed  # noqa: PLC0415 # the same
     from hostward.engine.mailbox import Mailbox  # noqa: PLC0415 # the same
     from hostward.model import keys  # noqa: PLC0415 # the same
     from hostward.model.decode import decode  # noqa: PLC0415 # the same

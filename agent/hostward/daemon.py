@@ -29,7 +29,7 @@ from hostward.dataplane.links import LinkWatcher
 from hostward.dataplane.linux import LinuxKernel
 from hostward.dataplane.needs import at_start, families
 from hostward.dataplane.xtables.selftest import SelfTest
-from hostward.datastore.connection import open_feed
+from hostward.datastore.opening import open_feed
 from hostward.datastore.store import StoreError
 from hostward.engine.around import Around
 from hostward.engine.cutting import Cutter

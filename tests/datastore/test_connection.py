@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from hostward.datastore.config_file import from_config_file
-from hostward.datastore.connection import Connection, SettingsError, from_environment, open_feed, open_store
+from hostward.datastore.connection import Connection, SettingsError, from_environment
 from hostward.datastore.directory.store import DirStore
 from hostward.datastore.etcd.feed import EtcdFeed
 from hostward.datastore.etcd.store import EtcdStore
+from hostward.datastore.opening import open_feed, open_store
 
 V1 = """\
 apiVersion: v1

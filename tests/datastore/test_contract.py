@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hostward.datastore.connection import from_environment, open_feed, open_store
+from hostward.datastore.connection import from_environment
 from hostward.datastore.directory.store import DirStore
 from hostward.datastore.etcd.store import EtcdStore
 from hostward.datastore.feed import Feed
+from hostward.datastore.opening import open_feed, open_store
 from hostward.datastore.store import AlreadyExistsError, ConflictError, NotFoundError, Store
 from hostward.model import keys
 from hostward.model.keys import ResourceKey

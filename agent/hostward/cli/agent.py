@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from hostward.cli.environment import complete
-from hostward.datastore.connection import open_agents_store
+from hostward.datastore.opening import open_agents_store
 from hostward.datastore.store import NotFoundError, StoreError
 from hostward.model.keys import ResourceKey
 

@@ -105,7 +105,8 @@ def opened(config: str | None, datastore: str | None, *, writes: bool = False) -
     Raises CommandError when the settings are wrong.
     """
     # Imported here: `hostward version` and usage errors need no datastore.
-    from hostward.datastore.connection import SettingsError, open_store  # noqa: PLC0415 # as above
+    from hostward.datastore.connection import SettingsError  # noqa: PLC0415 # as above
+    from hostward.datastore.opening import open_store  # noqa: PLC0415 # as above
 
     url = _url(datastore)
     try:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from hostward.datastore.connection import from_environment, open_store
+from hostward.datastore.connection import from_environment
+from hostward.datastore.opening import open_store
 from hostward.datastore.store import Document, Store, StoreError
 from hostward.model.decode import decode
 from hostward.model.findings import Finding, fail, ok, warn

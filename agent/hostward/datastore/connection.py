@@ -1,4 +1,4 @@
-"""How to reach a datastore: endpoints, TLS and password as values, from the environment; and the way in, by URL.
+"""How to reach etcd: endpoints, TLS and password as values, from the environment. `opening` has the way in.
 
 Files named here are read when a connection is made, not before, so that renewed certificates are used. Any thread.
 """
@@ -6,15 +6,13 @@ Files named here are read when a connection is made, not before, so that renewed
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from hostward.datastore.feed import Feed
-from hostward.datastore.store import Store, StoreError
+from hostward.datastore.store import StoreError
 
-DEFAULT_CONFIG: Final = Path("/etc/calico/calicoctl.cfg")
 DEFAULT_AUTHORITY: Final = "127.0.0.1:2379"
 DEFAULT_PORT: Final = 2379
 _MOST_NAMED: Final = 8
@@ -179,80 +177,3 @@ def from_environment(environ: Mapping[str, str]) -> Connection:
     if not values.get("etcdEndpoints"):
         values.setdefault("etcdAuthority", DEFAULT_AUTHORITY)
     return build(values, names)
-
-
-def _directory(datastore_url: str) -> Path | None:
-    if datastore_url.startswith("dir:"):
-        if path := datastore_url.removeprefix("dir:"):
-            return Path(path)
-    elif datastore_url == "etcd":
-        return None
-    raise SettingsError(f'datastore "{datastore_url}" is not known; write "etcd" or "dir:PATH"')
-
-
-def open_feed(
-    datastore_url: str,
-    environ: Mapping[str, str],
-    problem: Callable[[str, str], None] | None = None,
-    cache: Path | None = None,
-) -> Feed:
-    """The feed of `etcd` (settings from the environment) or `dir:PATH`. SettingsError.
-
-    Of a directory, `problem(path, text)` is told of manifests that can't be used ("" once they can), and `cache` keeps the last
-    good text of each over a restart.
-    """
-    # Imported late: whoever uses a directory needs neither gRPC nor protobuf.
-    if path := _directory(datastore_url):
-        from hostward.datastore.directory.feed import DirFeed  # noqa: PLC0415 # as above
-
-        return DirFeed(path, problem=problem, cache=cache)
-    from hostward.datastore.etcd.feed import EtcdFeed  # noqa: PLC0415 # as above
-
-    return EtcdFeed(from_environment(environ))
-
-
-def open_store(
-    datastore_url: str,
-    config_path: Path | None,
-    explicit: bool,
-    environ: Mapping[str, str],
-    notice: Callable[[str], None] | None = None,
-) -> Store:
-    """The store of `etcd` or `dir:PATH`; opens no connection yet. SettingsError.
-
-    A config file wins whole over the environment; one that isn't there is an error only if the user named it (`explicit`).
-    `notice` is told what the operator should know about settings that work.
-    """
-    if path := _directory(datastore_url):
-        from hostward.datastore.directory.store import DirStore  # noqa: PLC0415 # as in open_feed
-
-        return DirStore(path)
-    from hostward.datastore.etcd.store import EtcdStore  # noqa: PLC0415 # as in open_feed
-
-    connection = _configured(config_path or DEFAULT_CONFIG, explicit) or from_environment(environ)
-    for text in connection.notices if notice else ():
-        notice(text)  # type: ignore[misc] # the loop is empty without it
-    return EtcdStore(connection)
-
-
-def open_agents_store(datastore_url: str, environ: Mapping[str, str]) -> Store:
-    """The store as an agent with this environment reaches it, which knows no calicoctl.cfg. SettingsError."""
-    if path := _directory(datastore_url):
-        from hostward.datastore.directory.store import DirStore  # noqa: PLC0415 # as in open_feed
-
-        return DirStore(path)
-    from hostward.datastore.etcd.store import EtcdStore  # noqa: PLC0415 # as in open_feed
-
-    return EtcdStore(from_environment(environ))
-
-
-def _configured(path: Path, explicit: bool) -> Connection | None:
-    from hostward.datastore.config_file import from_config_file  # noqa: PLC0415 # it builds on this module
-
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        if explicit or not isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise SettingsError(f"Error reading config file: {path}") from error
-        return None
-    return from_config_file(text, str(path))
