@@ -150,6 +150,18 @@ def test_of_rules_of_ours_that_are_not_learnt_it_is_known_which_prefix_they_ask_
     assert [rule.prefix for rule in read if isinstance(rule, Unknown)] == ["", "", *asking]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_of_rules_that_are_not_learnt_it_is_known_what_they_ask_of_the_mark(lab, family):
+    """Under which `markMask` an earlier process wrote them is known by nothing else."""
+    table = TableId(family, "mangle")
+    asked = ((Mark(0, 0x20000000), Mark(0x10000000, 0x10000000)), (Mark(0, 0xFF, negate=True),), ())
+    entries = tuple(Rule((*marks, State(("DNAT",))), Jump("hw-a")) for marks in asked)
+    lab.put({"hw-a": (Rule((Mark(1, 1),), DROP), Rule((), SetMark(0x10, 0x10)))}, {"POSTROUTING": Hook(entries)}, table=table)
+    read = XTables(lab.lock_path, 5.0).read_table(table)
+    assert [rule.marks for rule in read.builtins["POSTROUTING"]] == [*asked]
+    assert [rule.marks for rule in read.chains["hw-a"]] == [(Mark(1, 1),), ()]
+
+
 def test_rules_of_any_extension_can_stand_beside_ours(lab):
     """Foreign rules are never decoded, whatever they hold."""
     foreign = [

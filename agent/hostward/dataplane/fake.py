@@ -41,6 +41,7 @@ from hostward.render.ruleset import (
     Interface,
     IPSet,
     Jump,
+    Mark,
     Rule,
     TableId,
     is_own_chain,
@@ -303,5 +304,6 @@ def _opaque(rule: Rule | Foreign) -> Unknown:
     content, meaning = (rule.content, rule.rule) if isinstance(rule, Foreign) else (repr(rule).encode(), rule)
     leads_to = meaning.target.chain if isinstance(meaning.target, Jump) and is_own_chain(meaning.target.chain) else ""
     prefix = next((match.name for match in meaning.matches if isinstance(match, Interface) and match.prefix), "")
+    marks = tuple(match for match in meaning.matches if isinstance(match, Mark))
     ours = bool(leads_to) or meaning.comment.startswith("hw:")
-    return Unknown(content, ours, leads_to, prefix if ours else "")
+    return Unknown(content, ours, leads_to, prefix if ours else "", marks)

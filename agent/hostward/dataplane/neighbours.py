@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from hostward.dataplane.kernel import KernelError
 from hostward.dataplane.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Netlink, RefusedError, attribute, attributes
 from hostward.dataplane.xtables.blob import chain_names, contents, locate
-from hostward.dataplane.xtables.layout import LAYOUTS, PART_HEADER, Layout, LayoutError, is_ours
+from hostward.dataplane.xtables.layout import LAYOUTS, MARK_MATCH, MARK_TARGET, Layout, LayoutError, is_ours, marks_in
 from hostward.dataplane.xtables.sockopt import TableInfo, TableSocket
 from hostward.model.neighbours import Seen
 from hostward.render.ruleset import TABLES, Family, TableId, TableName, is_own_chain
@@ -27,7 +27,6 @@ _GET_TABLES, _GET_CHAINS, _GET_RULES = _NFTABLES | 1, _NFTABLES | 4, _NFTABLES |
 _TABLE_NAME, _CHAIN_TABLE, _CHAIN_NAME, _RULE_TABLE = 1, 1, 3, 1
 _FAMILIES: Final = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 _GET_ROUTING_RULES, _FIRST_ATTRIBUTE, _FWMARK, _FWMASK = 34, 12, 10, 16
-_MARKING: Final = (b"MARK".ljust(29, b"\0") + b"\2", b"mark".ljust(29, b"\0") + b"\1")
 
 
 class MarkUse(NamedTuple):
@@ -121,13 +120,11 @@ def _of_others(layout: Layout, info: TableInfo, blob: bytes) -> Iterator[tuple[s
 
 
 def _mask(entry: bytes) -> int:
-    """The bits that one rule of others sets or looks at. In both structures the mark comes first, then the mask."""
+    """The bits that one rule of others sets or looks at."""
     found = 0
-    for pattern in _MARKING:
-        at = entry.find(pattern)
-        while at >= 0:
-            found |= struct.unpack_from("=I", entry, at - 2 + PART_HEADER + 4)[0]
-            at = entry.find(pattern, at + 1)
+    for kind in (MARK_TARGET, MARK_MATCH):
+        for _, mask, _ in marks_in(entry, kind):
+            found |= mask
     return found
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from hostward.dataplane import view
-from hostward.dataplane.kernel import ActualTable, CreateSet, DestroySet, ReplaceSet, Step, TableEdit, Unknown, UpdateSet
+from hostward.dataplane.kernel import CreateSet, DestroySet, ReplaceSet, Step, TableEdit, UpdateSet
 from hostward.dataplane.live import Live, Part, gate, root
 from hostward.dataplane.one_way import is_one_way, is_one_way_by_usage, workloads_only
 from hostward.dataplane.state import ActualState, after, edit_between, same_set
@@ -24,7 +24,7 @@ from hostward.render.options import Options
 from hostward.render.roots import HOOKED, all_hooks
 from hostward.render.ruleset import FAMILIES, TABLES, Family, Focus, IPSet, Jump, Rule, Ruleset, Table, TableId, TableName
 
-__all__ = ["ActualState", "landmarks", "other_prefixes", "plan", "plan_change", "rules_of", "vocabulary"]
+__all__ = ["ActualState", "plan", "plan_change", "rules_of", "vocabulary"]
 _ORDER: Final[tuple[TableName, ...]] = ("mangle", "filter", "raw")  # raw last: it selects between trees that are still there
 _EXITS: Final = (Part("filter", "FORWARD"), Part("filter", "OUTPUT"), Part("mangle", "POSTROUTING"))
 _PATHS: Final = (
@@ -67,32 +67,21 @@ def plan_change(
     return plan(affected.actual, affected.desired, marks, (family,))
 
 
-def landmarks(desired: Ruleset, marks: Marks, prefixes: Iterable[str] = ()) -> dict[TableId, list[Rule]]:
-    """What a plan must recognise in the kernel beside the desired rules: all that may stand in kernel chains.
-
-    `prefixes`: those of workload interfaces that the rules there ask for under other settings.
-    """
-    usual = Options(marks=marks)
-    others_too = replace(usual, workload_prefixes=(*usual.workload_prefixes, *prefixes))
+def _landmarks(desired: Ruleset, marks: Marks) -> dict[TableId, list[Rule]]:
+    """What a plan must recognise in the kernel beside the desired rules: all that may stand in kernel chains."""
     known = {}
     for family in FAMILIES:
         for name in TABLES:
             table = desired.tables.get(TableId(family, name), Table({}, {}))
             entries = [Rule((), Jump(chain)) for hook in HOOKED[name] for chain in (root(hook), shadow_chain(root(hook)))]
             own = [rule for hook in table.hooks.values() for rule in (*hook.first, *hook.last)]
-            others = table.other_hooks | all_hooks(name, others_too)
+            others = table.other_hooks | all_hooks(name, Options(marks=marks))
             entries += [rule for known in {*own, *others} for rule in (known, _of_shadow(known))]
             entries += [gate(rule, match(marks.generation)) for rule in entries for match in (is_set, is_clear)]
             if name == "raw":
                 entries += [Rule((), put(marks.generation)), Rule((), clear(marks.generation))]
             known[TableId(family, name)] = entries
     return known
-
-
-def other_prefixes(table: ActualTable) -> set[str]:
-    """The prefixes of workload interfaces that rules of ours in kernel chains ask for, as far as those rules aren't known."""
-    rules = (rule for chain in table.builtins.values() for rule in chain)
-    return {rule.prefix for rule in rules if isinstance(rule, Unknown) and rule.prefix}
 
 
 def _of_shadow(rule: Rule) -> Rule:
@@ -103,7 +92,7 @@ def _of_shadow(rule: Rule) -> Rule:
 
 def vocabulary(desired: Ruleset, marks: Marks) -> dict[TableId, list[Rule]]:
     """All rules that must be learnt before the kernel is read for a plan: the desired ones and the landmarks."""
-    known = landmarks(desired, marks)
+    known = _landmarks(desired, marks)
     for where, table in desired.tables.items():
         known[where] += [rule for chain in table.chains.values() for rule in chain]
     return known

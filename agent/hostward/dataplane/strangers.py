@@ -1,4 +1,4 @@
-"""Rules of ours in kernel chains that aren't known, as another version wrote them: what they are taken for.
+"""Rules of ours in kernel chains that aren't known, as other settings or another version made them: what they are taken for.
 
 Pure; any thread.
 """
@@ -7,11 +7,52 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from hostward.dataplane.kernel import Unknown
-from hostward.dataplane.live import Live
+from hostward.dataplane.kernel import ActualTable, Unknown
+from hostward.dataplane.live import Live, root
 from hostward.dataplane.state import is_own
+from hostward.render.marks import Marks
 from hostward.render.names import WORKLOAD_RAW
-from hostward.render.ruleset import Chain, Hook, Jump, Mark, Table
+from hostward.render.options import Options
+from hostward.render.roots import HOOKED, all_hooks
+from hostward.render.ruleset import (
+    Chain,
+    Hook,
+    Interface,
+    Jump,
+    Mark,
+    Match,
+    Rule,
+    Table,
+    TableName,
+)
+
+
+def readings(name: TableName, table: ActualTable, marks: Marks) -> set[Rule]:
+    """What rules in kernel chains that aren't known may be, if a process with another `markMask` or other prefixes wrote them.
+
+    That is one of the usual rules, which may be for one generation alone, also under several masks, after as many changes that
+    were interrupted.
+    """
+    usual = {*(Rule((), Jump(root(hook))) for hook in HOOKED[name]), *all_hooks(name, Options(marks=marks))}
+    strangers = {rule for chain in table.builtins.values() for rule in chain if isinstance(rule, Unknown) and rule.ours}
+    return {read for rule in usual for stranger in strangers if (read := _read(rule, stranger)) is not None}
+
+
+def _read(usual: Rule, stranger: Unknown) -> Rule | None:
+    """A usual rule with what can be told of a stranger; None where they differ in more. Marks are asked for before all else."""
+    target, matches = usual.target, list[Match]()
+    if isinstance(target, Jump):
+        target = replace(target, chain=stranger.leads_to)
+    if bool(stranger.leads_to) is not isinstance(target, Jump):
+        return None
+    for match in usual.matches:
+        if isinstance(match, Interface) and match.prefix:
+            if not stranger.prefix:
+                return None
+            matches.append(replace(match, name=stranger.prefix))
+        elif not isinstance(match, Mark):
+            matches.append(match)
+    return replace(usual, matches=(*stranger.marks, *matches), target=target)
 
 
 def live_in_raw(live: Live, hook: str, wanted: Table) -> Chain:

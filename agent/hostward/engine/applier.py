@@ -24,8 +24,9 @@ from hostward.dataplane.kernel import (
     TableEdit,
     members_of,
 )
-from hostward.dataplane.plan import ActualState, landmarks, other_prefixes, plan, plan_change, rules_of, vocabulary
+from hostward.dataplane.plan import ActualState, plan, plan_change, rules_of, vocabulary
 from hostward.dataplane.state import is_own, of_family, take
+from hostward.dataplane.strangers import readings
 from hostward.dataplane.usage import Usage
 from hostward.render.marks import Marks
 from hostward.render.ruleset import TABLES, Family, Focus, IPSet, Ruleset, Table, TableId
@@ -192,8 +193,8 @@ class Applier:
             before = self._tables.get(table)
             self._kernel.learn(table, words[table])
             now = self._kernel.read_table(table)
-            if prefixes := other_prefixes(now):  # of an earlier process: how an interface's name begins is a setting
-                self._kernel.learn(table, landmarks(desired, marks, prefixes)[table])
+            if read := readings(table.name, now, marks):  # of an earlier process: the marks and how names begin are settings
+                self._kernel.learn(table, read)
                 now = self._kernel.read_table(table)
             self._tables[table] = now
             self._suspect.discard(table)

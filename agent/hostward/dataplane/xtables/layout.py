@@ -56,6 +56,9 @@ TO_VERDICT: Final = b"\xffverdict "
 TO_MODULE: Final = b"\xffmodule"
 OF_SET: Final = b"\xffset "
 _OURS: Final = tuple(TO_CHAIN + prefix.encode() for prefix in OWN_CHAIN_PREFIXES)
+MARK_MATCH: Final = b"mark".ljust(_NAME_SIZE, b"\0") + b"\1"
+MARK_TARGET: Final = b"MARK".ljust(_NAME_SIZE, b"\0") + b"\2"
+_MARK: Final = struct.Struct("=II")  # of both: a mark and a mask; a match then says whether it is inverted (xt_mark.h)
 OUR_COMMENT: Final = _COMMENT_MATCH + b"hw:"
 
 
@@ -117,6 +120,16 @@ def prefix_of(layout: Layout, identity: bytes) -> str:
         if mask and len(mask) <= len(name):  # of a whole name the mask covers the NUL, too
             return name[: len(mask)].decode(errors="surrogateescape")
     return ""
+
+
+def marks_in(entry: bytes, kind: bytes) -> Iterator[tuple[int, int, bool]]:
+    """Marks and masks that an entry, or a content, looks at (`MARK_MATCH`) or sets (`MARK_TARGET`), and whether inverted."""
+    at = entry.find(kind)
+    while at >= 0:
+        where = at - 2 + PART_HEADER
+        mark, mask = _MARK.unpack_from(entry, where)
+        yield mark, mask, kind == MARK_MATCH and entry[where + _MARK.size] == 1
+        at = entry.find(kind, at + 1)
 
 
 def entry_header(layout: Layout, ip: bytes, target_offset: int, next_offset: int) -> bytes:
