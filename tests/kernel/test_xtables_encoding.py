@@ -151,15 +151,17 @@ def test_of_rules_of_ours_that_are_not_learnt_it_is_known_which_prefix_they_ask_
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_of_rules_that_are_not_learnt_it_is_known_what_they_ask_of_the_mark(lab, family):
+def test_of_rules_that_are_not_learnt_it_is_known_what_they_ask_of_the_mark_and_make_of_it(lab, family):
     """Under which `markMask` an earlier process wrote them is known by nothing else."""
     table = TableId(family, "mangle")
     asked = ((Mark(0, 0x20000000), Mark(0x10000000, 0x10000000)), (Mark(0, 0xFF, negate=True),), ())
     entries = tuple(Rule((*marks, State(("DNAT",))), Jump("hw-a")) for marks in asked)
-    lab.put({"hw-a": (Rule((Mark(1, 1),), DROP), Rule((), SetMark(0x10, 0x10)))}, {"POSTROUTING": Hook(entries)}, table=table)
+    given = (SetMark(0x10, 0x10), SetMark(0, 0xFF000000))
+    own = (*(Rule((), target) for target in given), Rule((Mark(1, 1),), DROP))
+    lab.put({"hw-a": own}, {"POSTROUTING": Hook(entries)}, table=table)
     read = XTables(lab.lock_path, 5.0).read_table(table)
     assert [rule.marks for rule in read.builtins["POSTROUTING"]] == [*asked]
-    assert [rule.marks for rule in read.chains["hw-a"]] == [(Mark(1, 1),), ()]
+    assert [(rule.gives, rule.marks) for rule in read.chains["hw-a"]] == [*((one, ()) for one in given), (None, (Mark(1, 1),))]
 
 
 def test_rules_of_any_extension_can_stand_beside_ours(lab):

@@ -18,7 +18,7 @@ from hostward.render.evaluate import Packet
 from hostward.render.marks import Marks
 from hostward.render.ruleset import DROP, Hook, Rule, Ruleset, Table, TableId
 from tests.unit import worlds
-from tests.unit.kernels import add_foreign, assert_holds, carry_out, install, watch
+from tests.unit.kernels import add_foreign, assert_holds, carry_out, install, watch, with_foreign
 
 SEEDS = st.integers(0, 2**48)
 PACKETS = 40
@@ -204,7 +204,7 @@ def test_other_marks_are_a_change_like_others_whatever_bits_packets_come_with(se
     A process that starts knows none of the masks before its own, of which several may be in the kernel if it was killed.
     """
     rng, kernel, packets = ready(seed)
-    world, masks = worlds.world(rng), (0x3F0000, 0x3F000000, 0xFC00)
+    world, masks = worlds.world(rng), (0x3F0000, 0x3F000000, 0x1F8000, 0x7E0000)
     Applier(kernel).bring(worlds.ruleset(world), worlds.MARKS)
     for _ in range(4):
         marks = Marks.from_mask(rng.choice(masks))
@@ -222,6 +222,18 @@ def test_other_marks_are_a_change_like_others_whatever_bits_packets_come_with(se
     assert kernel.chains == {
         where: dict(desired.tables[where].chains) if where in desired.tables else {} for where in kernel.chains
     }
+
+
+def test_a_bit_with_another_end_under_the_last_mask_does_not_tell_two_trees_apart() -> None:
+    """Its sixth bit says of a packet that nat OUTPUT rewrote it, as long as the old rules are there."""
+    endpoint = ResolvedEndpoint("eth0", "eth0")
+    kernel, marks = FakeKernel(), Marks.from_mask(0x1F8000)
+    install(kernel, worlds.ruleset(Resolved({"eth0": endpoint})))
+    new = worlds.ruleset(Resolved({"eth0": replace(endpoint, isolated=True)}), replace(worlds.OPTIONS, marks=marks))
+    packet = Packet(4, "output", "10.0.0.1", "10.0.0.2", 6, 1, 80, out_interface="eth0", dnat=("10.0.0.5", 80))
+    watch(kernel, [packet, replace(packet, mark=0xFFFFFFFF)], new)
+    Applier(kernel).bring(new, marks)
+    assert kernel.filter_state() == with_foreign(kernel, new)
 
 
 @settings(max_examples=60, deadline=None)

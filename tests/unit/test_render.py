@@ -128,10 +128,11 @@ def test_what_nat_output_rewrote_is_told_apart_before_its_interface_is_looked_at
     world = dict([load(endpoint("eth0"))])
     chains = Renderer(options()).render(calculate(Inputs(Scope("worker"), world, {}))).tables[TableId(4, "filter")].chains
     mark = Jump("hw-translated", goto=True)
-    to_workload, dispatch, others = chains["hw-OUTPUT"]
+    to_workload, dispatch, others, unreached = chains["hw-OUTPUT"]
     assert to_workload == Rule((Interface("out", "cali", True),), mark)
     assert dispatch.target == Jump("hw-to-host-endpoint")
     assert others == Rule((), mark)
+    assert unreached == Rule((), SetMark(0, MARKS.all)), "tells who comes with another mask which bits are ours"
     opened, rewritten, *_ = chains["hw-th-eth0"]
     assert opened.matches == (State(("RELATED", "ESTABLISHED")),)  # these are accepted whatever interface they leave by
     assert rewritten == Rule((State(("DNAT",)),), mark)
@@ -170,3 +171,5 @@ def test_the_generation_bit_is_raws_alone(world: dict[ResourceKey, Resource], li
         for chain in table.chains.values() if where.name != "raw" else ():
             for written in chain:
                 assert not (isinstance(written.target, SetMark) and written.target.mask & MARKS.generation), written
+                if not written.matches and isinstance(written.target, Jump) and written.target.goto:
+                    break  # what follows is never reached

@@ -43,6 +43,7 @@ from hostward.render.ruleset import (
     Jump,
     Mark,
     Rule,
+    SetMark,
     TableId,
     is_own_chain,
     is_own_set,
@@ -305,5 +306,6 @@ def _opaque(rule: Rule | Foreign) -> Unknown:
     leads_to = meaning.target.chain if isinstance(meaning.target, Jump) and is_own_chain(meaning.target.chain) else ""
     prefix = next((match.name for match in meaning.matches if isinstance(match, Interface) and match.prefix), "")
     marks = tuple(match for match in meaning.matches if isinstance(match, Mark))
+    gives = meaning.target if isinstance(meaning.target, SetMark) else None
     ours = bool(leads_to) or meaning.comment.startswith("hw:")
-    return Unknown(content, ours, leads_to, prefix if ours else "", marks)
+    return Unknown(content, ours, leads_to, prefix if ours else "", marks, gives)

@@ -12,14 +12,15 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct, field
 
-from hostward.render.ruleset import Chain, Family, Hook, IPSet, Mark, Rule, TableId
+from hostward.render.ruleset import Chain, Family, Hook, IPSet, Mark, Rule, SetMark, TableId
 
 
 class Unknown(Struct, frozen=True):
     """A rule in the kernel that is none of those we know: opaque, compared by its content.
 
     `ours`: it jumps to our chains, or has a comment of ours; `leads_to` is that chain. `prefix`: if it is ours and asks for
-    all interfaces whose names begin alike, how they begin. `marks`: what it asks of the packet's mark, in order.
+    all interfaces whose names begin alike, how they begin. `marks`: what it asks of the packet's mark, in order; `gives`: what
+    it makes of it.
     """
 
     content: bytes
@@ -27,6 +28,7 @@ class Unknown(Struct, frozen=True):
     leads_to: str = ""
     prefix: str = ""
     marks: tuple[Mark, ...] = ()
+    gives: SetMark | None = None
 
 
 ActualChain = tuple[Rule | Unknown, ...]

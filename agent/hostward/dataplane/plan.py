@@ -17,6 +17,7 @@ from hostward.dataplane.kernel import CreateSet, DestroySet, ReplaceSet, Step, T
 from hostward.dataplane.live import Live, Part, gate, root
 from hostward.dataplane.one_way import is_one_way, is_one_way_by_usage, workloads_only
 from hostward.dataplane.state import ActualState, after, edit_between, same_set
+from hostward.dataplane.strangers import telling_bit
 from hostward.dataplane.transition import change_set, place_sets, shadow_chain, transition, with_sets
 from hostward.dataplane.usage import Usage
 from hostward.render.marks import Marks, clear, is_clear, is_set, put
@@ -121,6 +122,7 @@ def _family_plan(actual: ActualState, desired: Ruleset, family: Family, marks: M
     direct = _settle(actual, family, tables, sets)
     if _harmless(direct):
         return direct
+    marks = replace(marks, generation=telling_bit(actual, family, marks))
     live = Live(actual, family, marks)
     changed = live.changed(tables, sets)
     differing = [name for name, wanted in sets.items() if name in actual.sets and not same_set(actual.sets[name], wanted)]

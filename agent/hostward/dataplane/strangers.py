@@ -9,33 +9,39 @@ from msgspec.structs import replace
 
 from hostward.dataplane.kernel import ActualTable, Unknown
 from hostward.dataplane.live import Live, root
-from hostward.dataplane.state import is_own
+from hostward.dataplane.state import ActualState, is_own
 from hostward.render.marks import Marks
 from hostward.render.names import WORKLOAD_RAW
 from hostward.render.options import Options
 from hostward.render.roots import HOOKED, all_hooks
 from hostward.render.ruleset import (
+    TABLES,
     Chain,
+    Family,
     Hook,
     Interface,
     Jump,
     Mark,
     Match,
     Rule,
+    SetMark,
     Table,
+    TableId,
     TableName,
 )
 
 
 def readings(name: TableName, table: ActualTable, marks: Marks) -> set[Rule]:
-    """What rules in kernel chains that aren't known may be, if a process with another `markMask` or other prefixes wrote them.
+    """What rules that aren't known may be, if a process with another `markMask` or other prefixes wrote them.
 
-    That is one of the usual rules, which may be for one generation alone, also under several masks, after as many changes that
-    were interrupted.
+    In kernel chains one of the usual rules, which may be for one generation alone, also under several masks, after as many
+    changes that were interrupted; elsewhere what gives every packet a bit.
     """
     usual = {*(Rule((), Jump(root(hook))) for hook in HOOKED[name]), *all_hooks(name, Options(marks=marks))}
     strangers = {rule for chain in table.builtins.values() for rule in chain if isinstance(rule, Unknown) and rule.ours}
-    return {read for rule in usual for stranger in strangers if (read := _read(rule, stranger)) is not None}
+    found = {read for rule in usual for stranger in strangers if (read := _read(rule, stranger)) is not None}
+    rules = (rule for chain in table.chains.values() for rule in chain)
+    return found | {Rule((), rule.gives) for rule in rules if isinstance(rule, Unknown) and rule.gives is not None}
 
 
 def _read(usual: Rule, stranger: Unknown) -> Rule | None:
@@ -53,6 +59,27 @@ def _read(usual: Rule, stranger: Unknown) -> Rule | None:
         elif not isinstance(match, Mark):
             matches.append(match)
     return replace(usual, matches=(*stranger.marks, *matches), target=target)
+
+
+def telling_bit(state: ActualState, family: Family, marks: Marks) -> int:
+    """The bit of a packet's mark that can tell two trees apart: the generation, unless rules in the kernel set that for another
+    end. Those of another `markMask` may; the last of its bits, which they clear with all others and never set, is free then.
+    """
+    put = cleared = 0
+    for name in TABLES:
+        roots = {root(hook) for hook in HOOKED[name]}  # in raw they give the generation itself
+        for chain, rules in state.table(TableId(family, name)).chains.items():
+            for gives in filter(None, map(_gives, rules)):
+                cleared |= gives.mask & ~gives.value
+                put |= 0 if name == "raw" and chain in roots else gives.value
+    free = cleared & ~put & ~(marks.all ^ marks.generation)
+    return 1 << free.bit_length() - 1 if free and put & marks.generation else marks.generation
+
+
+def _gives(rule: Rule | Unknown) -> SetMark | None:
+    if isinstance(rule, Unknown):
+        return rule.gives
+    return rule.target if isinstance(rule.target, SetMark) else None
 
 
 def live_in_raw(live: Live, hook: str, wanted: Table) -> Chain:

@@ -186,6 +186,7 @@ def _filter(options: Options, needs: Needs, hosts: Chain) -> dict[str, Chain]:
             *workload.every(options, "out", Jump(names.TRANSLATED, goto=True)),
             Rule((), Jump(names.TO_ENDPOINT)),
             Rule((), Jump(names.TRANSLATED, goto=True)),
+            Rule((), clear(marks.all)),  # never reached: tells who comes with another mask which bits are ours
         ),
         "hw-FORWARD": (
             *cut,

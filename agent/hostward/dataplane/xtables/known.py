@@ -14,8 +14,8 @@ from typing import Final
 
 from hostward.dataplane.kernel import ActualChain, ActualTable, Unknown
 from hostward.dataplane.xtables.encode import Encoded, Encoder
-from hostward.dataplane.xtables.layout import MARK_MATCH, is_ours, jump_of, marks_in, prefix_of
-from hostward.render.ruleset import Chain, Mark, Rule
+from hostward.dataplane.xtables.layout import MARK_MATCH, MARK_TARGET, is_ours, jump_of, marks_in, prefix_of
+from hostward.render.ruleset import Chain, Mark, Rule, SetMark
 
 _SLACK: Final = 2048
 
@@ -60,9 +60,10 @@ class Known:
     def unknown(self, content: bytes) -> Unknown:
         """A rule that isn't known, with what can be told of it all the same."""
         marks = tuple(Mark(*mark) for mark in marks_in(content, MARK_MATCH))
+        gives = next((SetMark(value, mask) for value, mask, _ in marks_in(content, MARK_TARGET)), None)
         if not is_ours(content):
-            return Unknown(content, marks=marks)
-        return Unknown(content, True, jump_of(content), prefix_of(self._encoder.layout, content), marks)
+            return Unknown(content, marks=marks, gives=gives)
+        return Unknown(content, True, jump_of(content), prefix_of(self._encoder.layout, content), marks, gives)
 
     def chain(self, name: str, contents: list[bytes]) -> ActualChain:
         """The rules of a chain. Of several rules with the same content it is the one that was written there.
