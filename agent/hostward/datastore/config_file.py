@@ -35,7 +35,9 @@ _GENERATIONS: Final = {
     ("v1", "calicoApiConfig"): (*_ETCD, *_V1_ONLY, *_KUBERNETES, "k8sDisableNodePoll", "datastoreType"),
     ("projectcalico.org/v3", "CalicoAPIConfig"): (*_ETCD, *_INLINE, *_KUBERNETES, *_V3_UNUSED, "datastoreType"),
 }
-_V2_NOTICE: Final = "datastoreType etcdv2 (the old default) is read as etcd with the v3 API; the endpoints stay the same"
+_V2_NOTICE: Final = (
+    "datastoreType etcdv2: Hostward speaks etcd's v3 API, at the same endpoints; what is stored by the v2 API it doesn't see"
+)
 
 
 def from_config_file(text: bytes, file: str) -> Connection:
@@ -85,7 +87,8 @@ def _check_keys(mapping: dict[str, Any], allowed: tuple[str, ...], path: str, so
 
 
 def _check_type(spec: dict[str, Any], first_generation: bool, source: Source) -> tuple[str, ...]:
-    datastore = spec.get("datastoreType") or ("etcdv2" if first_generation else "etcdv3")
+    # Where the file names none, calicoctl takes the default of its time and says nothing.
+    datastore = spec.get("datastoreType") or "etcdv3"
     if datastore == "kubernetes":
         raise SettingsError(f"{source.where('spec.datastoreType')}: datastoreType kubernetes is not supported; only etcd is")
     if datastore not in ("etcdv3", "etcdv2") or (datastore == "etcdv2" and not first_generation):

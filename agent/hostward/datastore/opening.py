@@ -85,6 +85,6 @@ def _configured(path: Path, explicit: bool) -> Connection | None:
         text = path.read_bytes()
     except OSError as error:
         if explicit or not isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise SettingsError(f"Error reading config file: {path}") from error
+            raise SettingsError(f"Error reading config file: {path}: {error.strerror}") from error
         return None
     return from_config_file(text, str(path))
