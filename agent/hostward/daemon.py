@@ -139,7 +139,8 @@ def _settled(restart: Restart, heap: Heap) -> None:
 
 
 def _cannot_start(error: Exception, do: str) -> int:
-    log.error("the agent can't start", what=str(error), do=do)
+    what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    log.error("the agent can't start", what=what, do=do)
     return 1
 
 

@@ -200,7 +200,7 @@ def test_they_hold_on_a_disk_that_cannot_be_written(story: Story) -> None:
     finally:
         run("umount", state)
     assert (booted.returncode, booted.stdout.count("are in force")) == (1, 2), booted.stderr
-    assert "Read-only file system" in booted.stderr
+    assert f"Error: {state}/agent.lock: Read-only file system\n" in booted.stderr
     assert all(HOOKED in host.run(tool) for tool in saved.TOOLS)
 
 

@@ -130,6 +130,22 @@ def test_kernel_modules_are_loaded_as_far_as_that_goes(home: Path, monkeypatch: 
     assert set((home / "asked").read_text().split()) == {"-a", "-q", *MODULES}
 
 
+@pytest.mark.parametrize(("there", "told"), [(False, "there is no modprobe here (package kmod)"), (True, "Permission denied")])
+def test_without_a_modprobe_that_runs_the_rest_is_done(
+    home: Path, monkeypatch: pytest.MonkeyPatch, there: bool, told: str
+) -> None:
+    (home / "bin").mkdir()
+    if there:
+        (home / "bin" / "modprobe").write_text("")
+    monkeypatch.setenv("PATH", str(home / "bin"))
+    said = prepare(home)
+    assert said.startswith("Notice: no kernel modules were loaded")
+    assert told in said
+    assert "hostward doctor" in said
+    assert "Errno" not in said
+    assert owner(home / "state") == OWNER
+
+
 @pytest.mark.parametrize("made", ["directory", "link", "fifo"])
 def test_a_lock_that_is_no_file_is_told(home: Path, made: str) -> None:
     lock = home / "xtables.lock"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from hostward.cli import agent, cleanup, status
+from hostward.cli import agent, cleanup, prepare, status
 from hostward.report.agent_lock import AgentLock
 
 
@@ -26,3 +27,11 @@ def test_the_state_directory_is_the_agents(tmp_path: Path, monkeypatch: pytest.M
     assert done.exit_code == 1
     assert f"{tmp_path}/state" in done.output
     assert ("an agent is running already" in done.output) is (command is cleanup.command)
+
+
+def test_prepare_is_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    arguments = ["--user", "1000", "--state-dir", f"{tmp_path}/state", "--lock-file", f"{tmp_path}/lock"]
+    done = CliRunner().invoke(prepare.command, arguments)
+    assert (done.exit_code, done.output) == (1, "Error: run this as root\n")
+    assert not list(tmp_path.iterdir())

@@ -49,7 +49,7 @@ def _boot(datastore: str) -> bool:
         notice(f"Error: {error}")
         return False
     except OSError as error:  # a disk that can't be written may hold the rules all the same; no agent starts on it
-        notice(f"Error: {error}")
+        notice(f"Error: {error.filename}: {error.strerror}")
         well = False
     try:
         settings = _remembered(file, local.settings)

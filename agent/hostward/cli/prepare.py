@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +22,9 @@ def command(user: str, state_dir: str, lock_file: str) -> None:
     """Exit 1 when the lock or the state can't be given; modules that can't be loaded may be there already."""
     from hostward.dataplane.prepare import PrepareError, account, give_state, load_modules, share_lock  # noqa: PLC0415 # its verb alone
 
+    if os.geteuid() != 0:
+        click.echo("Error: run this as root", err=True)
+        sys.exit(1)
     if trouble := load_modules():
         notice(f"Notice: {trouble}")
     try:

@@ -25,6 +25,7 @@ MODULES: Final = (
 
 _LOCK_MODE: Final = 0o660
 _MODPROBE_SECONDS: Final = 30
+_MAY_BE_THERE: Final = "they may be loaded or built in already: `hostward doctor` names those that are missing"
 
 
 class PrepareError(Exception):
@@ -66,8 +67,12 @@ def load_modules() -> str:
             ["modprobe", "-a", "-q", *MODULES],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_MODPROBE_SECONDS, check=False,
         )  # fmt: skip # one thought
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"modules were not loaded: {error}"
+    except FileNotFoundError:
+        return f"no kernel modules were loaded, as there is no modprobe here (package kmod); {_MAY_BE_THERE}"
+    except OSError as error:
+        return f"no kernel modules were loaded, as modprobe can't be run: {error.strerror}; {_MAY_BE_THERE}"
+    except subprocess.TimeoutExpired:
+        return f"kernel modules may be missing, as modprobe didn't end within {_MODPROBE_SECONDS} s; {_MAY_BE_THERE}"
     return done.stderr.strip().replace("\n", "; ")
 
 
