@@ -7,6 +7,7 @@ import pytest
 
 from hostward import __version__
 from hostward.cli.main import main
+from hostward.datastore import connection
 from tests.lab.etcd import Etcd
 from tests.unit.test_convert_v1 import PAGE
 
@@ -276,6 +277,15 @@ def test_a_store_that_is_not_there(hw, monkeypatch):
         assert (code, out) == (1, "")
         assert "127.0.0.1:1" in err
         assert "Connection refused" in err
+        assert "nothing says" not in err
+
+
+def test_a_store_that_nobody_named_is_not_there(hw, monkeypatch):
+    monkeypatch.delenv("ETCD_ENDPOINTS")
+    monkeypatch.setattr(connection, "DEFAULT_AUTHORITY", "127.0.0.1:1")
+    code, out, err = hw("get", "nodes")
+    assert (code, out) == (1, "")
+    assert err.startswith("http://127.0.0.1:1: Connection refused; nothing says where etcd is: set ETCD_ENDPOINTS")
 
 
 def test_losing_the_way_to_etcd_is_warned_of_and_done(hw, etcd):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +85,8 @@ class Connection:
     timeout: float = 10.0
     notices: tuple[str, ...] = ()
     """What the operator should know about these settings, though they work."""
+    assumed: bool = False
+    """Whether nobody has said where etcd is, so that the endpoint is a guess."""
 
 
 def parse_endpoints(text: str, setting: str) -> tuple[Endpoint, ...]:
@@ -174,6 +176,7 @@ def from_environment(environ: Mapping[str, str]) -> Connection:
         names[setting] = f"CALICO_{variable}" if environ.get(f"CALICO_{variable}") else variable
         if text := environ.get(names[setting]):
             values[setting] = text
+    assumed = not values.keys() & {"etcdEndpoints", "etcdAuthority"}
     if not values.get("etcdEndpoints"):
         values.setdefault("etcdAuthority", DEFAULT_AUTHORITY)
-    return build(values, names)
+    return replace(build(values, names), assumed=assumed)

@@ -55,7 +55,8 @@ _EXPLAINED = (
     ("no leader", "the etcd cluster has no leader (quorum lost?)"),
     (
         "CERTIFICATE_VERIFY_FAILED",
-        "TLS handshake failed: the server's certificate isn't signed by the given CA or isn't for this name",
+        "TLS handshake failed: the server's certificate isn't signed by the given CA (ETCD_CA_CERT_FILE, or etcdCACertFile …; "
+        "where none is given, a public one) or isn't for this name",
     ),
     ("Hostname Verification Check failed", "TLS handshake failed: the server's certificate isn't for this name"),
     ("Peer name", "TLS handshake failed: the server's certificate isn't for this name"),
@@ -72,7 +73,8 @@ _EXPLAINED = (
     ("BAD_CERTIFICATE", "TLS: the server refuses our client certificate"),
 )
 _REASON = re.compile(
-    r"(?:connect|Failed to connect to remote host): ([^();]+)|(Ssl handshake failed[^;]*)|(Timeout occurred[^;]*)"
+    r"(?:connect|Failed to connect to remote host): (?:getsockopt\(SO_ERROR\): )?([^();]+)"
+    r"|connect failed: addr: \S+ error: ([^();]+)|(Ssl handshake failed[^;]*)|(Timeout occurred[^;]*)"
 )
 
 
