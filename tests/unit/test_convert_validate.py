@@ -332,6 +332,8 @@ def test_messages_help():
     assert problem[1] == (
         "unknown resource type (Globalnetworkpolicy) and/or version (projectcalico.org/v3); did you mean 'GlobalNetworkPolicy'?"
     )
+    (problem,) = found(doc("policy", {}))
+    assert problem[1].endswith("; a policy of v1 has apiVersion v1, one of v3 is a GlobalNetworkPolicy or a NetworkPolicy")
 
 
 JUNK = st.recursive(

@@ -217,7 +217,12 @@ def problems(document: object) -> list[Problem]:
             return problems_of(_CHECKS[kind], document)
         if kind in KINDS:
             return [Problem("kind", f"{kind} can be read but not written with this command")]
-    known = suggestion(kind, _SPECS) if version == API_VERSION else f"; expected apiVersion {API_VERSION}"
+    if version != API_VERSION:
+        known = f"; expected apiVersion {API_VERSION}"
+    elif isinstance(kind, str) and kind.lower() == "policy":
+        known = "; a policy of v1 has apiVersion v1, one of v3 is a GlobalNetworkPolicy or a NetworkPolicy"
+    else:
+        known = suggestion(kind, _SPECS)
     return [Problem("kind", f"unknown resource type ({_word(kind)}) and/or version ({_word(version)}){known}")]
 
 

@@ -27,6 +27,14 @@ NUMBER: Final = re.compile(rf"^(?:{_INTEGER.pattern}|{_FLOAT.pattern})$")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 _LAST_STEP: Final = re.compile(r"(?:\.?[^.\[\]]*|\[\d+\])$")
 _TAG: Final = "tag:yaml.org,2002:"
+_HINTS: Final = (
+    ("mapping values are not allowed", ": is the line indented too far, or does a text that holds ': ' need quotes?"),
+    ("did not find expected key", ": is a line indented otherwise than its neighbours, or a quote not closed?"),
+    ("cannot start any token", ": a text that begins with one of @ ` % needs quotes"),
+    ("could not find expected ':'", ": is the ':' after a key missing, or a quote not closed?"),
+    ("did not find expected '-' indicator", ": is a line indented otherwise than its neighbours?"),
+)
+"""What is behind the parser's most frequent complaints."""
 
 
 class DocumentError(Exception):
@@ -154,6 +162,17 @@ def _json(text: str, file: str) -> RawDocument | None:
     return RawDocument(value, Source(file, 1, "", lines), 0, text.count("\n") + 1)
 
 
+def _words(error: yaml.MarkedYAMLError, text: str) -> str:
+    """The parser's words, and what the author most likely has to mend where they don't say it."""
+    mark = error.problem_mark
+    lines = text.split("\n")
+    if mark is not None and mark.line < len(lines) and lines[mark.line][mark.column : mark.column + 1] == "\t":
+        return "YAML takes no tab here: indent with spaces"
+    words = " ".join(filter(None, (error.context, error.problem)))
+    hint = next((hint for needle, hint in _HINTS if needle in words), "")
+    return f"{words}{hint}"
+
+
 def _index(mark: Any) -> int:
     index: int = mark.line  # the stubs allow events without marks; a parser's events have them
     return index
@@ -222,7 +241,7 @@ class _Builder:
                     self._node(event)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            reason = " ".join(filter(None, (error.context, error.problem)))
+            reason = _words(error, self._text)
             last = len(self._text.splitlines()) or 1  # the end of the text is no line of its own
             raise _SyntaxError(self._file, min(mark.line + 1, last) if mark else 1, reason) from None
         except yaml.YAMLError as error:
