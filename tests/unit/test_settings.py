@@ -108,6 +108,12 @@ def test_unknown_names():
     assert resolved.settings.mark_mask == BUILT_IN.mark_mask
 
 
+def test_a_name_like_none_is_not_taken_for_one():
+    """What all variables begin with makes no two of them alike."""
+    resolved = settle({"HOSTWARD_FOO": "1"}, {"foo": 1})
+    assert [error.rpartition("; ")[2] for error in resolved.errors] == ["docs/settings.md lists them"] * 2
+
+
 def test_service_link_variables_are_no_settings():
     links = {
         "HOSTWARD_SERVICE_HOST": "10.0.0.1",

@@ -25,6 +25,7 @@ BUILT_IN_SOURCE: Final = "built in"
 NON_SETTINGS: Final = frozenset({"HOSTWARD_DATASTORE"})
 _BY_ENVIRONMENT: Final = {s.environment: s for s in SETTINGS.values()}
 _BY_FLAT: Final = {flat: s for s in SETTINGS.values() for flat in (s.name.upper(), *s.felix)}
+_LISTED: Final = "; docs/settings.md lists them"
 _LINK: Final = re.compile(
     r"(HOSTWARD|FELIX)_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -73,9 +74,10 @@ def _is_service_link(name: str, value: str) -> bool:
     )
 
 
-def _suggestion(name: str, known: Mapping[str, object]) -> str:
-    close = get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else ""
+def _suggestion(name: str, known: Mapping[str, object], prefix: str = "") -> str:
+    """What was probably meant. `prefix` is what all have in common: it makes none of them more alike."""
+    close = get_close_matches(name.removeprefix(prefix), [one.removeprefix(prefix) for one in known], 1)
+    return f"; did you mean {prefix}{close[0]}?" if close else ""
 
 
 def _own_environment(environ: Mapping[str, str], findings: _Findings) -> Iterator[_Given]:
@@ -85,7 +87,7 @@ def _own_environment(environ: Mapping[str, str], findings: _Findings) -> Iterato
             continue
         setting = _BY_ENVIRONMENT.get(name)
         if setting is None:
-            hint = _suggestion(name, _BY_ENVIRONMENT)
+            hint = _suggestion(name, _BY_ENVIRONMENT, "HOSTWARD_") or _LISTED
             findings.errors.append(f"environment: {name} is no setting of Hostward{hint}")
         else:
             yield _Given(setting, value, name, local=True)
@@ -115,7 +117,7 @@ def _from_file(values: Mapping[str, Any], source: str, findings: _Findings) -> I
     for name, raw in values.items():
         setting = SETTINGS.get(name)
         if setting is None:
-            findings.errors.append(f"{source}: {shown(name)} is no setting of Hostward{_suggestion(name, SETTINGS)}")
+            findings.errors.append(f"{source}: {shown(name)} is no setting of Hostward{_suggestion(name, SETTINGS) or _LISTED}")
         else:
             yield _Given(setting, raw, source, local=True)
 
