@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from hostward.datastore import checkup
+from hostward.cli import checkups
+from hostward.datastore import checkup, connection
 from hostward.datastore.connection import from_environment
 from hostward.datastore.store import StoreError
 from hostward.model.keys import ROOT
@@ -227,3 +228,9 @@ def test_a_server_that_resets_the_connection_before_tls() -> None:
             done.result()
     assert told.trouble == "the server hung up"
     assert "http://" in told.do
+
+
+def test_doctor_says_that_nobody_has_named_etcd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "DEFAULT_AUTHORITY", "127.0.0.1:1")
+    nobody, somebody = checkups.etcd({}), checkups.etcd({"ETCD_ENDPOINTS": "http://127.0.0.1:1"})
+    assert [(one.level, one.do[:13]) for one in (*nobody, *somebody)] == [("fail", "nothing says "), ("fail", "is etcd runni")]

@@ -157,6 +157,8 @@ def test_fields_with_odd_names_are_found_where_they_would_be(path: str) -> None:
         ("? [a]\n: 1", 1, "key"),
         ("a: 'x\n\nb: 1", 3, "quoted scalar"),
         ("a: [1\nb: 2", 2, ""),
+        ("a: [", 1, "bracket or brace not closed?"),
+        ("a: {b: 1", 1, "bracket or brace not closed?"),
         ("a:\n\tb: 1", 2, "indent with spaces"),
         ("a: b\n  c: d", 2, "is the line indented too far, or does a text that holds ': ' need quotes?"),
         ("a: b: c", 1, "need quotes?"),

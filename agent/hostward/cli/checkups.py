@@ -30,6 +30,7 @@ from hostward.report.certificates import CertificateError, validity
 from hostward.report.status import Status, StatusError, read_status
 
 CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_{}"
+_NOBODY_SAID = "nothing says where etcd is: set ETCD_ENDPOINTS, for a directory HOSTWARD_DATASTORE=dir:PATH, in agent.env"
 
 
 def checkups(environ: Mapping[str, str], datastore: str) -> Iterator[Finding]:
@@ -41,7 +42,7 @@ def checkups(environ: Mapping[str, str], datastore: str) -> Iterator[Finding]:
     privileged = rights.level == "ok"
     yield from _kernel(resolved.settings, rights)
     directory = datastore.startswith("dir:")
-    before = list(_directory(Path(datastore.removeprefix("dir:"))) if directory else _etcd(environ))
+    before = list(_directory(Path(datastore.removeprefix("dir:"))) if directory else etcd(environ))
     yield from before
     node = resolved.settings.node_name
     stored = read_stored(datastore, environ)
@@ -104,10 +105,10 @@ def _directory(path: Path) -> Iterator[Finding]:
         yield fail("datastore", str(error), "make it, or name another directory by HOSTWARD_DATASTORE")
         return
     for text in broken:
-        yield fail("datastore", text, "correct the manifest; its last readable form stays in force")
+        yield fail("datastore", text, "correct the manifest; until then its last readable form counts, if it had one")
 
 
-def _etcd(environ: Mapping[str, str]) -> Iterator[Finding]:
+def etcd(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Each server, certificates, clocks, and what we may read."""
     try:
         connection = from_environment(environ)
@@ -120,7 +121,8 @@ def _etcd(environ: Mapping[str, str]) -> Iterator[Finding]:
     for answer in answers:
         if answer.trouble:
             told = warn if reached else fail
-            yield told("etcd", f"{answer.endpoint}: {answer.trouble}", answer.do)
+            do = _NOBODY_SAID if connection.assumed else answer.do
+            yield told("etcd", f"{answer.endpoint}: {answer.trouble}", do)
         else:
             yield ok("etcd", f"{answer.endpoint} answers")
     skews = [answer for answer in reached if answer.skew is not None]

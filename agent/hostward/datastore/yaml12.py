@@ -30,6 +30,8 @@ _TAG: Final = "tag:yaml.org,2002:"
 _HINTS: Final = (
     ("mapping values are not allowed", ": is the line indented too far, or does a text that holds ': ' need quotes?"),
     ("did not find expected key", ": is a line indented otherwise than its neighbours, or a quote not closed?"),
+    ("did not find expected ',' or", ": is a bracket or brace not closed?"),
+    ("did not find expected node content", ": is a bracket or brace not closed?"),
     ("cannot start any token", ": a text that begins with one of @ ` % needs quotes"),
     ("could not find expected ':'", ": is the ':' after a key missing, or a quote not closed?"),
     ("did not find expected '-' indicator", ": is a line indented otherwise than its neighbours?"),

@@ -69,7 +69,7 @@ def in_cluster(
     """
     found = host or environment.get("KUBERNETES_SERVICE_HOST", "")
     if not found:
-        raise ApiError("Settings", "KUBERNETES_SERVICE_HOST isn't set: this is no pod; a kubeconfig or a host is needed")
+        raise ApiError("Settings", "KUBERNETES_SERVICE_HOST isn't set: this is no pod; give --kubeconfig")
     number = port if port is not None else port_number(environment.get("KUBERNETES_SERVICE_PORT") or "443")
     if number is None:
         raise ApiError("Settings", "KUBERNETES_SERVICE_PORT: not a port number")
