@@ -69,6 +69,7 @@ def test_a_user_counts_only_with_a_password() -> None:
     [
         ({"ETCD_ENDPOINTS": "etcd://x"}, "ETCD_ENDPOINTS"),
         ({"ETCD_ENDPOINTS": "http://x:99999"}, "ETCD_ENDPOINTS"),
+        ({"ETCD_ENDPOINTS": "<ETCD_URL>"}, 'ETCD_ENDPOINTS: "<ETCD_URL>" still is a placeholder'),
         ({"ETCD_ENDPOINTS": "http://u:p@x:1"}, "ETCD_ENDPOINTS"),
         ({"CALICO_ETCD_ENDPOINTS": "http://x y"}, "CALICO_ETCD_ENDPOINTS"),
         ({"ETCD_CERT_FILE": "c"}, "ETCD_KEY_FILE"),

@@ -54,7 +54,7 @@ def check_writable(operation: str, key: ResourceKey, *, of_kubernetes: bool = Fa
     elif of_kubernetes and key.kind in _KEPT_BY_OTHERS:
         reason = "it is kept by what manages the node's network, and has more in it than an object of Kubernetes says"
     elif key.kind == "NetworkPolicy" and key.name.startswith(_KUBERNETES) and not of_kubernetes:
-        reason = "it is the copy of a Kubernetes NetworkPolicy; change that one with kubectl"
+        reason = "it is the copy of a Kubernetes NetworkPolicy; change that one with kubectl, or by its own document and -f"
     if reason:
         raise NotSupportedError(f"operation {operation} is not supported on {key}: {reason}")
 

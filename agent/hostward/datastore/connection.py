@@ -97,6 +97,8 @@ def parse_endpoints(text: str, setting: str) -> tuple[Endpoint, ...]:
             raise SettingsError(
                 f"{setting}: {one.rpartition('@')[2]} has a user name; that belongs into ETCD_USERNAME, etcdUsername"
             )
+        if set("<>") & set(one):
+            raise SettingsError(f'{setting}: "{one}" still is a placeholder; put the URL of etcd in its place')
         match = _ENDPOINT.fullmatch(one)
         if (
             match is None
