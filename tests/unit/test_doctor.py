@@ -21,6 +21,7 @@ from hostward.model.findings import fail, ok
 from hostward.model.neighbours import Seen, recognise
 from hostward.model.settings import BUILT_IN
 from hostward.report import host_findings as judge
+from hostward.report.health import HealthBoard
 from hostward.report.neighbourhood import MANY, WINDOW, Neighbourhood
 from hostward.report.status import DatastoreStatus, Status
 
@@ -109,8 +110,12 @@ def test_readiness():
     assert judge.readiness_finding(200, "fine").level == "ok"
     found = judge.readiness_finding(503, "Kernel: refused\nEngine: ok\n")
     assert (found.level, "Kernel: refused" in found.finding) == ("fail", True)
-    table = "component  readiness  detail\nKernel  reporting non-ready  refused\nLinks  reporting ready  -\n"
-    assert judge.readiness_finding(503, table).finding == "not ready: Kernel reporting non-ready refused"
+    health = HealthBoard(lambda: 0.0)
+    for name, ready, detail in (("Datastore", False, ""), ("Kernel", False, "refused: a, b"), ("Links", True, "")):
+        health.register(name, ready=True)
+        health.report(name, ready=ready, detail=detail)
+    found = judge.readiness_finding(503, health.readiness().text)
+    assert found.finding == "not ready: Datastore: reporting non-ready; Kernel: refused: a, b"
     assert judge.readiness_finding(None, "refused").level == "warn"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -111,6 +112,12 @@ def agent_findings(running: bool, status: Status | None, trouble: str, now: date
         yield warn("stored objects", f"{status.set_aside_count} aren't wholly understood", "hostward status names each")
 
 
+def _component(line: str) -> str:
+    """What a line of /readiness says, in short: the component, and its detail where it has one."""
+    name, *cells = re.split(r"\s{2,}", line.strip(), maxsplit=4)
+    return f"{name}: {next((cell for cell in reversed(cells) if cell != '-'), 'not ready')}"
+
+
 def readiness_finding(code: int | None, text: str) -> Finding:
     """What the agent's health server says; None: it doesn't answer."""
     check = "agent's readiness"
@@ -119,7 +126,7 @@ def readiness_finding(code: int | None, text: str) -> Finding:
     if code == 200:
         return ok(check, "ready")
     lines = text.splitlines()
-    told = [" ".join(line.split()) for line in lines if "non-ready" in line or "timed out" in line] or lines
+    told = [_component(line) for line in lines if "non-ready" in line or "timed out" in line] or lines
     return fail(check, f"not ready: {'; '.join(told)}", "see the agent's log")
 
 
