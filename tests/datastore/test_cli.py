@@ -226,6 +226,16 @@ INITIALISED = """\
 """
 
 
+def test_a_store_in_use_that_lost_its_name_is_told_of(hw, etcd):
+    """Agents don't follow a GUID that they don't know: who gives the store a new one by the way must hear of it."""
+    hw.file(PAGE)
+    assert "clusterGUID" not in hw("apply", "-f", "m.yaml")[2]
+    etcd.ctl("del", f"{ROOT}clusterinformations/default")
+    for args in (("apply", "-f", "m.yaml", "--dry-run"), ("apply", "-f", "m.yaml")):
+        assert hw(*args)[2].startswith("warning: resources are stored, but no ClusterInformation")
+    assert "clusterGUID" not in hw("apply", "-f", "m.yaml")[2]
+
+
 def test_a_dry_run_on_an_empty_etcd_shows_how_it_would_be_initialised(hw, etcd):
     file = hw.file(PAGE)
     for verb in ("apply", "create"):

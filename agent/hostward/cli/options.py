@@ -29,6 +29,11 @@ VALUE_OPTIONS = frozenset(
 
 _GUID_TO_COME = "(random, made when it is written)"
 
+_RENAMED = (
+    "warning: resources are stored, but no ClusterInformation: it is made anew, with another clusterGUID; agents that trust "
+    "the one before keep the rules that they have, until their setting clusterGUID names it (docs/runbooks/HostwardFrozen.md)"
+)
+
 _LEVELS = ("panic", "fatal", "error", "warn", "warning", "info", "debug")
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -149,7 +154,8 @@ def _initialise(store: Store, guid: str = "") -> None:
     from hostward.datastore.store import StoreError  # noqa: PLC0415 # as in `opened`
 
     try:
-        initialise(store, guid)
+        if initialise(store, guid):
+            notice(_RENAMED)
     except StoreError as error:
         # As calicoctl does, go on: the write itself may be allowed where this is not, and says so better when it isn't.
         notice(f"warning: the datastore could not be initialised: {error}")

@@ -20,15 +20,17 @@ TIERS: Final[dict[str, dict[str, Any]]] = {
 _TRIES: Final = 5
 
 
-def initialise(store: Store, guid: str = "") -> None:
+def initialise(store: Store, guid: str = "") -> bool:
     """Creates what is missing and leaves alone what is there; several writers may do it at once. StoreError.
 
-    `guid` is for a cluster that has none; a random one by default. `datastoreReady` is set only where it's unset: an explicit
-    false is somebody's decision.
+    Whether a store that was in use got a new GUID: agents that trust the one that is lost will refuse it. `guid` is for a
+    cluster that has none; a random one by default. `datastoreReady` is set only where it's unset: an explicit false is
+    somebody's decision.
     """
+    renamed = False
     for attempt in range(_TRIES):
         try:
-            _cluster_information(store, guid or secrets.token_hex(16))
+            renamed = _cluster_information(store, guid or secrets.token_hex(16))
         except (AlreadyExistsError, ConflictError, NotFoundError):
             if attempt == _TRIES - 1:
                 raise
@@ -43,14 +45,16 @@ def initialise(store: Store, guid: str = "") -> None:
                 store.create(key, {"spec": spec})
             except AlreadyExistsError:
                 continue  # another writer was faster
+    return renamed
 
 
-def _cluster_information(store: Store, guid: str) -> None:
+def _cluster_information(store: Store, guid: str) -> bool:
     try:
         found = store.get(CLUSTER)
     except NotFoundError:
+        used = bool(store.list("Tier")[1])  # whoever makes the one makes the others after it
         store.create(CLUSTER, {"spec": {"clusterGUID": guid, "clusterType": "hostward", "datastoreReady": True}})
-        return
+        return used
     spec = found.document.get("spec") or {}
     # calicoVersion and clusterType stay as they are: a real Calico compares them with its own.
     filled = spec | ({} if spec.get("clusterGUID") else {"clusterGUID": guid})
@@ -58,3 +62,4 @@ def _cluster_information(store: Store, guid: str) -> None:
         filled["datastoreReady"] = True
     if filled != spec:
         store.update(CLUSTER, found.document | {"spec": filled}, found.revision)
+    return False
