@@ -334,6 +334,8 @@ def test_messages_help():
     )
     (problem,) = found(doc("policy", {}))
     assert problem[1].endswith("; a policy of v1 has apiVersion v1, one of v3 is a GlobalNetworkPolicy or a NetworkPolicy")
+    (problem,) = found(doc("NetworkPolicy", {}) | {"apiVersion": "extensions/v1beta1"})
+    assert problem[1].endswith("; expected apiVersion projectcalico.org/v3, or networking.k8s.io/v1 for one of Kubernetes")
 
 
 JUNK = st.recursive(

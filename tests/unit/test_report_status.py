@@ -153,6 +153,18 @@ def test_a_broken_file_is_an_error_with_its_name(tmp_path, content):
         read_status(str(tmp_path))
 
 
+def test_an_endpoint_without_policy_says_what_that_means():
+    bare = msgspec.structs.replace(
+        STATUS,
+        interfaces=(InterfaceStatus(name="eth0", endpoint="a"), InterfaceStatus(name="eth1", endpoint="b", profiles=("p",))),
+        workloads=(WorkloadStatus(name="cali1", endpoint="shop/x"),),
+    )
+    text = "\n".join(lines(bare, NOW, running=True))
+    assert "a\n  no policy and no profile: denies all but failsafe ports\n" in text
+    assert "b\n  no policy\n  profiles            p\n" in text
+    assert "shop/x\n  no policy and no profile: denies all\n" in text
+
+
 def test_text():
     assert "\n".join(lines(STATUS, NOW, running=True)) == (
         "Agent:      hostward 1.2 on w1, running, process 42, since 2030-01-02T02:04:05Z\n"

@@ -63,12 +63,12 @@ def lines(status: Status, now: datetime, *, running: bool) -> Iterator[str]:
     for interface in status.interfaces:
         isolated = " (not understood: denies all but failsafe ports)" if interface.isolated else ""
         yield f"{_clean(interface.name)}: host endpoint {_clean(interface.endpoint)}{isolated}"
-        yield from _policies(interface)
+        yield from _policies(interface, "denies all but failsafe ports")
     for workload in status.workloads:
         isolated = " (not understood: cut off)" if workload.isolated else ""
         yield f"{_clean(workload.name)}: workload endpoint {_clean(workload.endpoint)}{isolated}"
         yield from _list("addresses", workload.addresses)
-        yield from _policies(workload)
+        yield from _policies(workload, "denies all")
     for name in status.cut_off:
         yield f"{_clean(name)}: no workload endpoint: cut off"
     if status.set_aside:
@@ -82,11 +82,12 @@ def lines(status: Status, now: datetime, *, running: bool) -> Iterator[str]:
             yield f"  and {status.set_aside_count - len(status.set_aside)} more"
 
 
-def _policies(interface: InterfaceStatus | WorkloadStatus) -> Iterator[str]:
+def _policies(interface: InterfaceStatus | WorkloadStatus, without: str) -> Iterator[str]:
     for hook in interface.hooks:
         yield f"  {hook.hook:<10} {hook.direction:<8} {', '.join(map(_clean, hook.policies))}"
     if not interface.hooks:
-        yield "  no policy"
+        # One that isn't understood has said so in its own line.
+        yield "  no policy" if interface.profiles or interface.isolated else f"  no policy and no profile: {without}"
     yield from _list("profiles", interface.profiles)
 
 

@@ -219,6 +219,8 @@ def problems(document: object) -> list[Problem]:
             return [Problem("kind", f"{kind} can be read but not written with this command")]
     if version != API_VERSION:
         known = f"; expected apiVersion {API_VERSION}"
+        if kind == "NetworkPolicy":  # Kubernetes had it in other groups before
+            known += ", or networking.k8s.io/v1 for one of Kubernetes"
     elif isinstance(kind, str) and kind.lower() == "policy":
         known = "; a policy of v1 has apiVersion v1, one of v3 is a GlobalNetworkPolicy or a NetworkPolicy"
     else:
