@@ -375,3 +375,11 @@ def test_a_full_store_says_so(etcd: Etcd) -> None:
         heard.wait(lambda: any("NOSPACE" in text for text in heard.losses))
         contacts = heard.contacts
         heard.wait(lambda: heard.contacts > contacts, "it can still be read")
+
+
+@pytest.mark.parametrize("assumed", [True, False])
+def test_an_etcd_that_nobody_named_is_said_to_be_a_guess(assumed: bool) -> None:
+    nowhere = replace(from_environment({"ETCD_ENDPOINTS": "http://127.0.0.1:1"}), assumed=assumed)
+    with running(EtcdFeed(nowhere)) as heard:
+        heard.wait(lambda: heard.losses)
+    assert ("nothing says where etcd is" in heard.losses[0]) is assumed

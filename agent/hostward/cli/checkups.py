@@ -16,7 +16,7 @@ from hostward.cli.stored import Stored, read_stored
 from hostward.dataplane import needs, neighbours, sockets
 from hostward.dataplane.kernel import KernelError
 from hostward.datastore.checkup import ask_each, count_resources
-from hostward.datastore.connection import Connection, from_environment
+from hostward.datastore.connection import NOBODY_SAID, Connection, from_environment
 from hostward.datastore.directory.store import DirStore
 from hostward.datastore.store import StoreError
 from hostward.model.findings import Finding, fail, ok, warn
@@ -30,7 +30,6 @@ from hostward.report.certificates import CertificateError, validity
 from hostward.report.status import Status, StatusError, read_status
 
 CONNTRACK = "/proc/sys/net/netfilter/nf_conntrack_{}"
-_NOBODY_SAID = "nothing says where etcd is: set ETCD_ENDPOINTS, for a directory HOSTWARD_DATASTORE=dir:PATH, in agent.env"
 
 
 def checkups(environ: Mapping[str, str], datastore: str) -> Iterator[Finding]:
@@ -121,7 +120,7 @@ def etcd(environ: Mapping[str, str]) -> Iterator[Finding]:
     for answer in answers:
         if answer.trouble:
             told = warn if reached else fail
-            do = _NOBODY_SAID if connection.assumed else answer.do
+            do = NOBODY_SAID if connection.assumed else answer.do
             yield told("etcd", f"{answer.endpoint}: {answer.trouble}", do)
         else:
             yield ok("etcd", f"{answer.endpoint} answers")

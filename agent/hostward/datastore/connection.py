@@ -15,6 +15,8 @@ from hostward.datastore.store import StoreError
 
 DEFAULT_AUTHORITY: Final = "127.0.0.1:2379"
 DEFAULT_PORT: Final = 2379
+NOBODY_SAID: Final = "nothing says where etcd is: set ETCD_ENDPOINTS, or HOSTWARD_DATASTORE=dir:PATH for a directory"
+"""What to tell who can't reach the endpoint that is assumed where none is given."""
 _MOST_NAMED: Final = 8
 _ENDPOINT = re.compile(r"(?:(?P<scheme>[a-z]+)://)?(?P<host>\[[0-9a-fA-F:.]+\]|[^/:@\[\]\s]+)(?::(?P<port>\d{1,5}))?/*")
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from etcd3 import etcdrpc
 
-from hostward.datastore.connection import Connection, Endpoint, SettingsError
+from hostward.datastore.connection import NOBODY_SAID, Connection, Endpoint, SettingsError
 from hostward.datastore.etcd.addresses import Addresses
 from hostward.datastore.etcd.client import Client, StoppedError
 from hostward.datastore.etcd.errors import EtcdError, Trouble, explain
@@ -97,7 +97,8 @@ class EtcdFeed:
                 continue  # it worked until the token expired; the next session gets another
             failures = 1 if time.monotonic() - began >= STEADY_AFTER else failures + 1
             if trouble is not None:
-                sink.lost(text)
+                guessed = trouble is Trouble.UNREACHABLE and self._connection.assumed and not self._revision
+                sink.lost(f"{text}; {NOBODY_SAID}" if guessed else text)
                 self._turn += 1
             if trouble is not None or failures > 1:
                 longest = min(BACKOFF[1], BACKOFF[0] * 2 ** min(failures - 1, 10))

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from hostward.datastore.connection import Connection, Endpoint, SettingsError
+from hostward.datastore.connection import NOBODY_SAID, Connection, Endpoint, SettingsError
 from hostward.datastore.etcd.addresses import Addresses
 from hostward.datastore.etcd.client import Client
 from hostward.datastore.etcd.errors import EtcdError, Trouble
 from hostward.datastore.store import StoreError
 
 _Answer = TypeVar("_Answer")
-_ASSUMED: Final = "nothing says where etcd is: set ETCD_ENDPOINTS, give --config, or for a directory --datastore dir:PATH"
 
 
 class Link:
@@ -48,7 +47,7 @@ class Link:
                 except StoreError as error:
                     refusals.append(error)
         if self._connection.assumed:
-            raise EtcdError(Trouble.UNREACHABLE, f"{refusals[0]}; {_ASSUMED}") from refusals[0]
+            raise EtcdError(Trouble.UNREACHABLE, f"{refusals[0]}; {NOBODY_SAID}") from refusals[0]
         if len(refusals) == 1 or (isinstance(refusals[0], EtcdError) and refusals[0].trouble is Trouble.DENIED):
             raise refusals[0]
         raise EtcdError(Trouble.UNREACHABLE, "no etcd endpoint can be used: " + "; ".join(dict.fromkeys(map(str, refusals))))
