@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from hostward.dataplane.fake import FakeKernel, Foreign
 from hostward.dataplane.kernel import KernelError, Step
 from hostward.datastore.feed import Changes
+from hostward.engine import telling
 from hostward.engine.applier import Applier
 from hostward.model.keys import ROOT
 from hostward.model.links import Link
@@ -78,6 +80,24 @@ def test_a_doubtful_store_changes_nothing(agent: Agent, objects: dict[str, Any],
     assert not agent.health.readiness().ok
     agent.snapshot({**CLOSED, "globalnetworkpolicies/web": policy()})
     assert agent.lets_in(80)
+
+
+def test_only_doubt_is_worth_a_warning_and_not_each_start(
+    tmp_path: Path, kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def teller(level: str) -> Callable[..., None]:
+        return lambda event, **_: told.append(level) if event == "the kernel's state is kept as it is" else None
+
+    monkeypatch.setattr(telling, "log", SimpleNamespace(info=teller("info"), warning=teller("warning"), error=teller("error")))
+    agent = Agent(tmp_path, kernel)
+    try:
+        until(lambda: told == ["info"])
+        agent.snapshot({"hostendpoints/other": HEP})
+        until(lambda: told == ["info", "warning"])
+    finally:
+        agent.end()
 
 
 def test_the_guid_is_trusted_over_a_restart_unless_told(agent: Agent, tmp_path: Path, kernel: FakeKernel) -> None:

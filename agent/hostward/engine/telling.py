@@ -262,7 +262,9 @@ class Teller:
             self._metrics.contact_was(mailbox.contact_at)
         self._metrics.frozen([] if intake.frozen is None else [intake.frozen_kind])
         if intake.frozen != self._frozen and intake.frozen is not None:
-            log.warning("the kernel's state is kept as it is", reason=intake.frozen, turn=True)
+            # Each start waits for the first snapshot; a datastore that doesn't answer then has a line of its own.
+            tell = log.info if intake.frozen_kind == "waiting" else log.warning
+            tell("the kernel's state is kept as it is", reason=intake.frozen, turn=True)
         elif intake.frozen is None and self._frozen is not None:
             log.info("following the datastore")
         self._frozen = intake.frozen
