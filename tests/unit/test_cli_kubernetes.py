@@ -2,9 +2,11 @@
 
 import json
 
+import click
 import pytest
 import yaml
 
+from hostward.cli.kube_controller import command
 from tests.unit.command_line import CommandLine
 
 POLICY = """\
@@ -91,3 +93,21 @@ def test_a_list_as_kubectl_prints_it(hw):
     items[0]["metadata"] |= {"uid": "u", "resourceVersion": "7", "managedFields": [{}]}
     _, out, _ = hw.run("convert", "-f", hw.file(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": items})))
     assert [one["metadata"]["name"] for one in yaml.safe_load(out)] == ["kns.shop", "ksa.shop.bot"]
+
+
+def api_server(text):
+    return next(one for one in command.params if one.name == "api_server").process_value(click.Context(command), text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("10.0.0.1:6443", ("10.0.0.1", 6443)), ("api.example:443", ("api.example", 443)), ("[2001:db8::1]:1", ("2001:db8::1", 1))],
+)
+def test_an_api_server(text, found):
+    assert api_server(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "api", "api:", ":443", "api:0", "api:65536", "a:1:2", "2001:db8::1", "[api]:443", "[]:1"])
+def test_what_is_no_api_server(text):
+    with pytest.raises(click.BadParameter, match="HOST:PORT"):
+        api_server(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -25,13 +26,16 @@ def _controllers(_context: click.Context, _parameter: click.Parameter, text: str
     return names
 
 
+_ADDRESS: Final = re.compile(r"(?:(?P<host>[^:\[\]\s]+)|\[(?P<six>[0-9a-fA-F:.]+)\]):(?P<port>[0-9]{1,5})")
+
+
 def _address(_context: click.Context, _parameter: click.Parameter, text: str | None) -> tuple[str, int] | None:
     if text is None:
         return None
-    host, colon, port = text.rpartition(":")
-    if not colon or not host.strip("[]") or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise click.BadParameter(f"{text!r} is no HOST:PORT")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    found = _ADDRESS.fullmatch(text)
+    if found is None or not 0 < int(found["port"]) < 65536:
+        raise click.BadParameter(f"{text!r} is no HOST:PORT; an IPv6 address stands in brackets, as [2001:db8::1]:6443")
+    return found["host"] or found["six"], int(found["port"])
 
 
 @click.command(
