@@ -18,7 +18,7 @@ RULE, MEMBER, POLICY, LABEL = "rule edit", "set member", "policy added, removed"
 KINDS = (RULE, MEMBER, POLICY, LABEL)
 EXTRA = 100  # policies that come and go
 WINDOW = 20
-WEIGHTS = (20, 65, 10, 5)  # performance.md 4.2: most of what changes is membership
+WEIGHTS = (20, 65, 10, 5)  # statements.md performance 4.2: most of what changes is membership
 
 
 def policies_of_workloads(size: Size) -> int:

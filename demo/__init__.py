@@ -1,1 +1,1 @@
-"""The mission's story with real packets: `python -m demo`, or `make demo`."""
+"""The story with real packets: `python -m demo`, or `make demo`."""

@@ -1,4 +1,4 @@
-"""The cluster for what the public data leaves out (`kubernetes.md` 2.4), and the parts that its cases are made of.
+"""The cluster for what the public data leaves out (`statements.md` kubernetes 2.4), and the parts that its cases are made of.
 
 Pods with addresses of both families or of one alone, with ports of the same name and other numbers; labels with prefixes and
 dots.

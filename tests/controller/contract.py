@@ -1,4 +1,4 @@
-"""How a Kubernetes API server answers (`kubernetes.md` 3.5), as tests for any server: the fake one here, a real one elsewhere.
+"""How a Kubernetes API server answers (kubernetes 3.5), as tests for any server: the fake one here, a real one elsewhere.
 
 A test module takes them by a subclass of `Contract` named `Test…` and a fixture `server` that gives a `Target`; each test makes
 namespaces of its own and leaves them.

@@ -150,7 +150,7 @@ def test_a_second_list_only_costs_what_differs(here: World) -> None:
 
 
 def test_one_bad_rule_neither_freezes_nor_keeps_a_policy(here: World) -> None:
-    """The first trap of `kubernetes.md` 1.1."""
+    """The first trap of `statements.md` kubernetes 1.1."""
     bad = {"ingress": [{"from": [{"ipBlock": {"cidr": "nonsense"}}]}, {"ports": [{"port": 80}]}]}
     here.put(world.policy("web"))
     here.settle()

@@ -1,4 +1,4 @@
-"""Reflectors against a server that fails, forgets and lies: the rules of `kubernetes.md` 4.2 by number, then fault by fault."""
+"""Reflectors against a server that fails, forgets and lies: the rules of kubernetes 4.2 by number, then fault by fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mission page's commands against a real etcd, as transcripts; and what stands in etcd afterwards."""
+"""The commands that users of Calico know, against a real etcd, as transcripts; and what stands in etcd afterwards."""
 
 import json
 import re

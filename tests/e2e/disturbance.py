@@ -29,7 +29,7 @@ class Drawing(Protocol):
 
 class LostError(AssertionError):
     """Something that was allowed all the time didn't arrive. A busy machine loses a datagram in 240,000 by itself
-    (reliability.md 4.2), so that this is tried once more; a leak never is."""
+    (docs/reliability.md), so that this is tried once more; a leak never is."""
 
 
 class Disturbance:

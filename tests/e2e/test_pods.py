@@ -54,7 +54,7 @@ def site() -> Iterator[Site]:
 
 # --- a pod's life --------------------------------------------------------------------------------------------------------
 def test_pods_come_are_relabelled_and_go(site: Site) -> None:
-    """H-52, M-8, M-11: each step with the pod's document alone, or that of its namespace."""
+    """H-52, M-11, M-18: each step with the pod's document alone, or that of its namespace."""
     red = c.namespace("red", team="red")
     site.bring(red, SERVED)
     site.start()

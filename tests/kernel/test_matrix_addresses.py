@@ -1,4 +1,4 @@
-"""Which addresses a rule's nets and selectors match, by packets, v4 and v6 (enforcement.md R-7, R-20..R-32; design D9)."""
+"""Which addresses a rule's nets and selectors match, by packets, v4 and v6 (statements.md R-7, R-20..R-32; decision D9)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Our chains among those of others, by packets, v4 and v6: kube-proxy's services, marks, and foreign rules after ours.
 
-`kubernetes.md` 6.1, 6.2; enforcement.md H-31, H-37, H-47; design D11, D15.
+`statements.md` kubernetes 6.1, 6.2; H-31, H-37, H-47; decision D11, D15.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def seen(matrix: Matrix, forwarding: str, *items: object) -> set[str]:
 # --- kube-proxy ----------------------------------------------------------------------------------------------------------
 @FORWARDING
 def test_masquerading_works_with_policy_all_around(matrix: Matrix, forwarding: str) -> None:
-    """`kubernetes.md` 6.2: mark 0x4000 goes through raw, mangle and filter untouched, so that pods see this host's address."""
+    """kubernetes 6.2: mark 0x4000 goes through raw, mangle and filter untouched, so that pods see this host's address."""
     nodes = ("172.30.1.1", "fd00:172:30:1::1")
     assert seen(matrix, forwarding) == {*nodes}
     ports = rule("Allow", "TCP", [30080, 80, *range(1000, 1040, 2)])
@@ -58,7 +58,7 @@ def test_masquerading_works_with_policy_all_around(matrix: Matrix, forwarding: s
 
 @FORWARDING
 def test_shutting_node_ports_leaves_the_balancer_and_one_source(matrix: Matrix, forwarding: str) -> None:
-    """The mission page's NodePort story: `kubernetes.md` 6.1."""
+    """NodePorts are shut, the load balancer's address is open: kubernetes 6.1."""
     node_ports = [rule("Deny", proto, ["30000:32767"]) for proto in ("TCP", "UDP")]
     items = [ETH1, OPEN, policy("deny-kube-node-port-services", order=1100, preDNAT=True, ingress=node_ports)]
     shut = {
@@ -75,7 +75,7 @@ def test_shutting_node_ports_leaves_the_balancer_and_one_source(matrix: Matrix, 
 
 
 def test_kube_forward_does_not_open_what_policy_shuts(matrix: Matrix) -> None:
-    """`kubernetes.md` 6.2: KUBE-FORWARD accepts what it marked, so ours must have been asked before."""
+    """kubernetes 6.2: KUBE-FORWARD accepts what it marked, so ours must have been asked before."""
     matrix.judge(
         [ETH1, policy("p", ingress=[rule("Deny", "TCP", [8080])], applyOnForward=True)], dict.fromkeys(SERVICES, False)
     )

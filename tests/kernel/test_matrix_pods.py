@@ -1,7 +1,7 @@
-"""Pods and host endpoints together, by packets, v4 and v6: every cell of enforcement.md H-10 with a workload on a side.
+"""Pods and host endpoints together, by packets, v4 and v6: every cell of statements.md H-10 with a workload on a side.
 
 `eth1` has an endpoint of its own, `*` is that of all other interfaces, the pods' among them where H-10 says so. Both meanings
-of hostForwardPolicy come to the same here (design D3).
+of hostForwardPolicy come to the same here (decision D3).
 """
 
 from __future__ import annotations
@@ -171,10 +171,10 @@ def test_policy_before_nat_or_tracking_means_nothing_to_a_pod_that_it_selects(ma
 
 
 def test_a_guarded_interface_does_not_judge_what_its_pods_say_to_the_host(matrix: Matrix) -> None:
-    """H-19, H-52: an endpoint that names a pod's interface governs nothing."""
+    """H-2, H-19: an endpoint that names a pod's interface governs nothing."""
     named = endpoint("cali1")
     everything = [policy("p", selector="all()", ingress=[rule("Deny")], egress=[rule("Deny")])]
     matrix.judge([named], shut(set()), pods=PODS)
     matrix.judge([named, endpoint("eth1")], {"workload-in tcp 80": True, "in tcp 80": False}, pods=PODS)
-    # all() selects pods as well as hosts (M-16).
+    # all() selects pods as well as hosts (M-15).
     matrix.judge([endpoint("eth1"), *everything], {**shut(EVERYTHING - FROM_HOST), "in tcp 80": False}, pods=PODS)

@@ -1,4 +1,4 @@
-"""What each criterion of a rule matches, by packets, v4 and v6 (enforcement.md 3.1-3.3 as design D9 and D10 change them).
+"""What each criterion of a rule matches, by packets, v4 and v6 (enforcement 3.1-3.3 as decision D9 and D10 change them).
 
 Every case is shown twice: the rule allows what it matches where nothing else is allowed, and denies it where all else is.
 """

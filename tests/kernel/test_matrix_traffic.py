@@ -1,4 +1,4 @@
-"""Which policies judge which traffic, by packets: each cell of enforcement.md H-10 as design D3 changes it, v4 and v6."""
+"""Which policies judge which traffic, by packets: each cell of statements.md H-10 as decision D3 changes it, v4 and v6."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How verdicts come about, by packets, v4 and v6: order, tiers, Pass, profiles, what is missing, and what every rule is behind.
 
-enforcement.md 1.3-1.5 and 4.7, 4.8; design D4-D8.
+statements.md enforcement 1.3-1.5 and 4.7, 4.8; decision D4..D8.
 """
 
 from __future__ import annotations

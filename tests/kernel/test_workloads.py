@@ -1,6 +1,6 @@
 """Workload endpoints by packets, v4 and v6: what pods send and get, among each other, from outside, from and to their host.
 
-enforcement.md H-32, H-39, H-46, H-48, H-52, H-70..H-74. Two pods of one host, behind `cali1` and `cali2`; what host endpoints
+statements.md H-32, H-39, H-46, H-48, H-52, H-70..H-74. Two pods of one host, behind `cali1` and `cali2`; what host endpoints
 add is in test_matrix_traffic.
 """
 

@@ -131,7 +131,7 @@ def make_set(lab, name):
 
 
 def test_a_set_index_that_was_given_to_another_set_is_not_written(lab):
-    """libraries.md 1.2: kept bytes with the old index made a rule that matched another set."""
+    """libraries 1.2: kept bytes with the old index made a rule that matched another set."""
     rule = Rule((InSet("hw4-a", ("src",)),), ACCEPT)
     make_set(lab, "hw4-a")
     lab.put({"hw-a": (rule,)}, {"INPUT": HOOK})
@@ -277,7 +277,7 @@ def test_what_was_not_read_back_is_noticed_by_a_look(lab):
 
 
 def test_a_second_thread_is_refused(lab):
-    """libraries.md 1.3, fault 11."""
+    """libraries 1.3, fault 11."""
     lab.own()
     refusals = []
 
@@ -303,7 +303,7 @@ def loaded_tables(family):
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_encoding_opens_no_table(lab, family):
-    """libraries.md 1.3, fault 10: a target's name was looked up as a chain, in all tables."""
+    """libraries 1.3, fault 10: a target's name was looked up as a chain, in all tables."""
     assert loaded_tables(family) == []
     encoder = Encoder(family)
     for target in (Jump("hw-unknown"), ACCEPT, Log(f"fence-{family}")):

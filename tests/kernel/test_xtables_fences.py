@@ -1,4 +1,4 @@
-"""The faults of python-iptables 1.2.0 that would end or maim the agent (libraries.md 1.3), tried in processes of their own.
+"""The faults of python-iptables 1.2.0 that would end or maim the agent (libraries 1.3), tried in processes of their own.
 
 Each fence is also taken away once: then the self-test must see it, or it would guard nothing.
 """

@@ -1,4 +1,4 @@
-"""NodePorts of the real kube-proxy under preDNAT policy (`kubernetes.md` 6): the edge-node case with real rules."""
+"""NodePorts of the real kube-proxy under preDNAT policy (`statements.md` kubernetes 6): the edge-node case with real rules."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Felix's rules as it leaves them on a host with one host endpoint, and its habit to come first: for tests of living beside it.
 
-The shape is Felix's own (`enforcement.md` 4.4, 4.5): a jump at the top of each kernel chain, the accept at FORWARD's end, a
+The shape is Felix's own (enforcement 4.4, 4.5): a jump at the top of each kernel chain, the accept at FORWARD's end, a
 comment `cali:…` on each rule, sets named cali40s:…. Ports 80 for all and 81 for a set are open, 82 is denied before DNAT: what
 `Site.guard` asks for. Both IP versions.
 """

@@ -1,4 +1,4 @@
-"""A fake Kubernetes API server: answers as the real one was seen to (`kubernetes.md` 3.5), and fails on demand.
+"""A fake Kubernetes API server: answers as the real one was seen to (`statements.md` kubernetes 3.5), and fails on demand.
 
 `release` chooses between the recorded behaviours of 1.20 and 1.36. Only to inject what a real server can't be told to do;
 `tests/controller/contract.py` holds both to the same answers. One thread a connection, on loopback.

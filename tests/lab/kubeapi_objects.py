@@ -1,6 +1,6 @@
 """What the fake Kubernetes API server holds: objects by collection, one revision counter, the history that feeds watches.
 
-Refuses what the real one refuses, in its words (`kubernetes.md` 3.5), but validates no specs. Called under the server's lock.
+Refuses what the real one refuses, in its words (kubernetes 3.5), but validates no specs. Called under the server's lock.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Service rules as kube-proxy writes them in iptables mode: NodePorts, a load balancer address, masquerading.
 
-The shape is kube-proxy's own (`kubernetes.md` 6.4): KUBE- chains in nat and filter, DNAT in nat PREROUTING, mark 0x4000 for
+The shape is kube-proxy's own (kubernetes 6.4): KUBE- chains in nat and filter, DNAT in nat PREROUTING, mark 0x4000 for
 what must be masqueraded. IPv4 and IPv6.
 """
 

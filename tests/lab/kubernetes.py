@@ -2,7 +2,7 @@
 
 The server runs on free loopback ports or inside a namespace; killed, started again on its data, asked by kubectl or by plain
 requests. No controllers and no kubelet run beside it: a deleted namespace stays Terminating, no namespace gets a default
-ServiceAccount, and a pod is placed and gets its addresses by whoever writes it (`kubernetes.md` 3.2).
+ServiceAccount, and a pod is placed and gets its addresses by whoever writes it (`statements.md` kubernetes 3.2).
 """
 
 from __future__ import annotations

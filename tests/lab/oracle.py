@@ -1,7 +1,7 @@
 """What policy says about one packet, straight from the resources: the verdict that calculation and rendering are held to.
 
-It shares no code with `calc` or `render`: which policies judge a packet where is worked out here again, from `enforcement.md`
-4 and H-10 as design D3-D8 change them.
+It shares no code with `calc` or `render`: which policies judge a packet where is worked out here again, from enforcement
+4 and H-10 as decision D3..D8 change them.
 """
 
 from __future__ import annotations

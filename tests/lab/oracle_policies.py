@@ -1,7 +1,7 @@
 """What a policy, or a list of them, says about one packet, straight from the resources: the lower half of the oracle.
 
 It shares no code with `calc` or `render`: labels, order and sets are worked out here again, slowly, packet by packet, from
-`enforcement.md` 1 and 3.
+`statements.md` enforcement 1 and 3.
 """
 
 from __future__ import annotations

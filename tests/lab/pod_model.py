@@ -1,6 +1,6 @@
 """What Calico's stored policies say about one packet between pods: slow, and straight from the v3 documents.
 
-Written from `enforcement.md` 1-3 for workload endpoints (M-11..M-17, M-25..M-31, M-40..M-44, R-1..R-25). Shares no code with
+Written from enforcement 1-3 for workload endpoints (M-11..M-17, M-25..M-31, M-40..M-44, R-1..R-25). Shares no code with
 the agent: neither with what converts and validates documents, nor with what reads and enforces them. A field that it doesn't
 know is an error here, so that nothing a document says is passed over.
 """

@@ -1,4 +1,4 @@
-"""Selectors evaluated straight from their text, by `enforcement.md` 2, for the models that the agent is held to.
+"""Selectors evaluated straight from their text, by `statements.md` enforcement 2, for the models that the agent is held to.
 
 Shares no code with the agent. A selector becomes a function of labels; `prefix` goes before every label's name, and
 `everything` is what `all()` means, as both change where a selector is about namespaces (M-13, R-21).

@@ -1,4 +1,4 @@
-"""Kubernetes NetworkPolicies to v3, as pairs of input and output (`kubernetes.md` 1.3, 1.4), and what of them is reported."""
+"""Kubernetes NetworkPolicies to v3, as pairs of input and output (kubernetes 1.3, 1.4), and what of them is reported."""
 
 from __future__ import annotations
 

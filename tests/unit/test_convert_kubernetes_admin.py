@@ -1,5 +1,5 @@
-"""AdminNetworkPolicies and ClusterNetworkPolicies to their tiers (`kubernetes.md` 1.7), and how what isn't understood of them
-fails closed (design D4)."""
+"""AdminNetworkPolicies and ClusterNetworkPolicies to their tiers (kubernetes 1.7), and how what isn't understood of them
+fails closed (decision D4)."""
 
 from __future__ import annotations
 

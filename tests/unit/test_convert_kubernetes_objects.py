@@ -1,4 +1,4 @@
-"""Namespaces, service accounts, pods and nodes of Kubernetes to v3 (`kubernetes.md` 1.1, 1.3-1.5)."""
+"""Namespaces, service accounts, pods and nodes of Kubernetes to v3 (`statements.md` kubernetes 1.1, 1.3-1.5)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Kubernetes policies by the traffic that they let through once converted: random ones, damaged ones, and the corners that the
-public conformance data leaves out (`kubernetes.md` 2.4)."""
+public conformance data leaves out (`statements.md` kubernetes 2.4)."""
 
 from __future__ import annotations
 

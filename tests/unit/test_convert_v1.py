@@ -1,4 +1,4 @@
-"""v1 documents to v3: the mission page's recipe verbatim, every field of B.3, B.2's refusals."""
+"""v1 documents to v3: the recipe against NodePorts as it was published, every field of B.3, B.2's refusals."""
 
 import pytest
 

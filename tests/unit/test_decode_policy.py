@@ -21,7 +21,7 @@ WORKING = (Rule(ALLOW), Rule(DENY), Rule(LOG), Rule(PASS))
 CLOSED = (Rule(ALLOW, never=True), Rule(DENY), Rule(LOG), Rule(PASS, never=True))
 
 
-def test_the_missions_policy_as_calico_stores_it() -> None:
+def test_the_policy_against_node_ports_as_calico_stores_it() -> None:
     raw = b"""{"kind":"GlobalNetworkPolicy","apiVersion":"projectcalico.org/v3",
       "metadata":{"name":"default.deny-np","uid":"u","creationTimestamp":"2026-01-02T03:04:05Z","finalizers":["x"],
         "ownerReferences":[{}],"managedFields":[{"a":{"b":null}}],"labels":{"projectcalico.org/tier":"default"},

@@ -1,4 +1,4 @@
-"""Decoding under any bytes, any JSON, and any damage to a good document (`reliability.md` C1, C5).
+"""Decoding under any bytes, any JSON, and any damage to a good document (`docs/reliability.md` C1).
 
 Damage is something that few fields accept, put anywhere. Whatever it hits, no Allow or Pass may come to match more, no Deny
 less, and what remains must be something that a kernel accepts.
@@ -343,7 +343,7 @@ def test_damage_to_a_slice_adds_nothing(path: tuple[str | int, ...], junk: objec
     st.sampled_from([POLICY, NAMESPACED]),
 )
 def test_an_allow_restricts_what_its_text_restricts(side: dict[str, Any], key: ResourceKey) -> None:
-    """An Allow with anything in a list or text on a side, understood or not, never allows every address and port (C5)."""
+    """An Allow with anything in a list or text on a side, understood or not, never allows every address and port."""
     spec = {"ingress": [{"action": "Allow", "protocol": "TCP", "source": side}]}
     decoded = decoded_of(key, spec)
     assert isinstance(decoded.value, Policy)

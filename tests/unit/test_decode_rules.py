@@ -1,4 +1,4 @@
-"""Rules: what is understood, as leniently as Calico's readers, and what stays of what isn't (design D4)."""
+"""Rules: what is understood, as leniently as Calico's readers, and what stays of what isn't (decision D4)."""
 
 from __future__ import annotations
 

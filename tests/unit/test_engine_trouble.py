@@ -114,7 +114,7 @@ def test_a_failed_check_is_made_again_long_before_an_interval_of_an_hour() -> No
 
 
 def test_who_is_kept_waiting_by_somebody_else_tries_again_soon() -> None:
-    """A lock that is free again must not stay unused for ten seconds (reliability.md L1)."""
+    """A lock that is free again must not stay unused for ten seconds (docs/reliability.md L1)."""
     refused, waiting = Retry(), Retry()
     for now in range(20):
         refused.failed(float(now))

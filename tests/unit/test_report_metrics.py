@@ -72,7 +72,7 @@ def scrape(metrics: Metrics) -> dict[str, float]:
     return found
 
 
-# Every non-Go, non-BPF name of the dashboards and checks that operators have (observability.md 5.1, 5.3; L-41).
+# Every non-Go, non-BPF name of the dashboards and checks that operators have (statements.md observability 5.1, 5.3; L-41).
 FELIX_NAMES = """
 felix_active_local_endpoints felix_active_local_policies felix_active_local_selectors felix_active_local_tags
 felix_cluster_num_hosts felix_cluster_num_host_endpoints felix_cluster_num_workload_endpoints felix_cluster_num_policies

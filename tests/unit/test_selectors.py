@@ -1,4 +1,4 @@
-"""Selectors against the spec's tables and vectors, and against a naive evaluator (`enforcement.md` 2, V-2, V-3, V-7, V-8)."""
+"""Selectors against tables and vectors, and against a naive evaluator (`statements.md` enforcement 2, V-2, V-3, V-7, V-8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which policies judge which traffic, hosts and workloads together: the table of `enforcement.md` H-10, cell by cell.
+"""Which policies judge which traffic, hosts and workloads together: the table of `statements.md` H-10, cell by cell.
 
 One policy of all denies: the packet is dropped exactly where the table has that policy, and nowhere else.
 """

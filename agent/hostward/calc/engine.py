@@ -1,4 +1,4 @@
-"""The incremental calculation: a change costs what it affects (`design.md` 3).
+"""The incremental calculation: a change costs what it affects (docs/architecture.md).
 
 Keyed tables one after another: labels, governors and workloads, selections, endpoints, policies and profiles in use, set
 members. Each step recomputes the keys that a change can affect and goes on only with those whose value differs.

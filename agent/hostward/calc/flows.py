@@ -1,6 +1,6 @@
 """Whose open connections must not live on: addresses that left this host's workloads, went from one to another, or came back.
 
-An open connection passes whatever policy says now (`enforcement.md` H-70): one of a workload that is gone would reach the
+An open connection passes whatever policy says now (`statements.md` H-70): one of a workload that is gone would reach the
 next workload with its address. Pure functions; any thread.
 """
 

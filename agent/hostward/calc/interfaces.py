@@ -1,4 +1,4 @@
-"""Which local host endpoint governs which interface, kept up to date as either changes (`enforcement.md` 4.1).
+"""Which local host endpoint governs which interface, kept up to date as either changes (`statements.md` enforcement 4.1).
 
 Used by the engine thread only; pure.
 """

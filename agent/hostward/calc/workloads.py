@@ -1,4 +1,4 @@
-"""Which local workload endpoint stands behind which interface, kept up to date as endpoints change (`enforcement.md` 4.6).
+"""Which local workload endpoint stands behind which interface, kept up to date as endpoints change (`statements.md` H-2, H-52).
 
 Used by the engine thread only; pure.
 """

@@ -1,4 +1,4 @@
-"""The words by which people name kinds on the command line (`datamodel-and-cli.md` C.4, decision D14). Pure; any thread."""
+"""The words by which people name kinds on the command line (`statements.md` C.4, decision D14). Pure; any thread."""
 
 from __future__ import annotations
 

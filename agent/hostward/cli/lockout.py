@@ -1,4 +1,4 @@
-"""Warns before a change that takes a failsafe away, or nobody's way to etcd is left (design D8 has the agent's own side).
+"""Warns before a change that takes a failsafe away, or nobody's way to etcd is left (decision D8 has the agent's own side).
 
 Best effort: a store that can't be asked says so when the write itself is tried. The commands' own thread.
 """

@@ -1,6 +1,6 @@
 """Finds stored resources by the names that people use: the real name, an older release's stored name, or the name in v1.
 
-Policies are stored under three historical forms of their names (`datamodel-and-cli.md` A.3); v1 documents may have been renamed
+Policies are stored under three historical forms of their names (`statements.md` A.3); v1 documents may have been renamed
 when they were converted (B.4). What always exists (D5) is found whether stored or not. The commands' own thread.
 """
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the datastore that they name (`datamodel-and-cli.md` C.3).
+"""Options that several commands share, and the datastore that they name (`statements.md` C.3).
 
 The commands' own thread.
 """

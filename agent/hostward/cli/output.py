@@ -1,4 +1,4 @@
-"""Resources as text: tables, YAML, JSON and templates, in the shapes that calicoctl prints (`datamodel-and-cli.md` C.3).
+"""Resources as text: tables, YAML, JSON and templates, in the shapes that calicoctl prints (`statements.md` C.3).
 
 Pure; any thread.
 """

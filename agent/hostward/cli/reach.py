@@ -41,7 +41,7 @@ def _may_guard(world: World, endpoint: HostEndpoint, address: str) -> bool:
     if address in endpoint.expected_ips:
         return True
     if endpoint.interface == ANY_INTERFACE and _is_loopback(address):
-        return False  # it never governs lo (design D7)
+        return False  # it never governs lo (decision D7)
     named = endpoint.interface == ANY_INTERFACE or (endpoint.interface and not endpoint.expected_ips)
     return bool(named) and address in world.addresses.get(endpoint.node, ())
 

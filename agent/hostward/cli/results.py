@@ -1,4 +1,4 @@
-"""What a writing command did, in calicoctl's words (`datamodel-and-cli.md` C.2). Pure; any thread."""
+"""What a writing command did, in calicoctl's words (`statements.md` C.2). Pure; any thread."""
 
 from __future__ import annotations
 

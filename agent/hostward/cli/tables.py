@@ -1,6 +1,6 @@
 """Tables of resources as calicoctl prints them: headings and cells of each kind, laid out like Go's tabwriter.
 
-`datamodel-and-cli.md` C.4. Works on documents as they are stored, however odd. Pure; any thread.
+`statements.md` C.4. Works on documents as they are stored, however odd. Pure; any thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a command is about: resources that the command line or manifests name, and how they are found in the store.
 
-Knows the rules for namespaces (`datamodel-and-cli.md` C.3) and the word `policy` (D14). The commands' own thread.
+Knows the rules for namespaces (`statements.md` C.3) and the word `policy` (D14). The commands' own thread.
 """
 
 from __future__ import annotations

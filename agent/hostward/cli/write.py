@@ -1,4 +1,4 @@
-"""Writes one resource: creates it, or brings the stored one to what is wanted, comparing (`datamodel-and-cli.md` A.7).
+"""Writes one resource: creates it, or brings the stored one to what is wanted, comparing (`statements.md` A.7).
 
 Knows no files and prints nothing. The commands' own thread.
 """

@@ -1,7 +1,7 @@
 """What the store should hold: for each item the writes that are left to do. The whole controller as a function of values.
 
 `decide(facts, item)` reads everything it needs from the facts and answers with writes that can be printed; when they are done,
-deciding again answers with none. What isn't understood of an object leaves what was stored for it in place (design D4). Pure.
+deciding again answers with none. What isn't understood of an object leaves what was stored for it in place (decision D4). Pure.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _copy(facts: Facts, item: Item) -> Decision:
 
 
 def _with_spec(stored: Document, wanted: Document) -> Document:
-    """Only the spec is ours: other metadata survive (1.1)."""
+    """Only the spec is ours: other metadata survive (kubernetes 1.1)."""
     return {**stored, "spec": wanted["spec"]}
 
 
@@ -67,7 +67,7 @@ def _with_slice(stored: Document, wanted: Document) -> Document:
 
 
 def _pod(facts: Facts, item: Item) -> Decision:
-    """A pod: Calico's network plugin makes and removes its endpoint; labels and service account follow the pod (1.1)."""
+    """A pod: Calico's network plugin makes and removes its endpoint; labels and service account follow it (kubernetes 1.1)."""
     value = facts.object(item)
     if value is None:
         return NOTHING

@@ -126,7 +126,7 @@ class Facts:
         return affected
 
     def _read_settings(self, stored: Stored | None) -> set[Item]:
-        """A document that isn't understood leaves those before it in force (design D4)."""
+        """A document that isn't understood leaves those before it in force (decision D4)."""
         before = self.node_settings
         self.node_settings = read_node_settings(stored, before)
         changed = before._replace(problems=()) != self.node_settings._replace(problems=())
@@ -136,7 +136,7 @@ class Facts:
         before = self._naming.pop(key, frozenset())
         now = services_in(key, stored.document if stored else None)
         if stored is not None and before - now and not understood(key, stored):
-            now |= before  # an agent that doesn't understand it keeps the rules that it knew in force (design D4)
+            now |= before  # an agent that doesn't understand it keeps the rules that it knew in force (decision D4)
         if now:
             self._naming[key] = now
         affected: set[Item] = set()

@@ -1,4 +1,4 @@
-"""The automatic host endpoints of a node (`kubernetes.md` 1.6). Pure functions; any thread.
+"""The automatic host endpoints of a node (`statements.md` kubernetes 1.6). Pure functions; any thread.
 
 A node here is the document of a Calico Node; where Calico keeps none, of what its Kubernetes node converts to.
 """

@@ -1,4 +1,4 @@
-"""What KubeControllersConfiguration `default` says about nodes and their automatic host endpoints (`kubernetes.md` 1.6).
+"""What KubeControllersConfiguration `default` says about nodes and their automatic host endpoints (kubernetes 1.6).
 
 Calico's fields, and of a template ours: `interfaceName`, `profiles`, `ports`. Pure functions; any thread.
 """

@@ -1,4 +1,4 @@
-"""What in the store belongs to the controller, and to which object of Kubernetes (`kubernetes.md` 1.1, 1.6). Pure; any thread.
+"""What in the store belongs to the controller, and to which object of Kubernetes (kubernetes 1.1, 1.6). Pure; any thread.
 
 Ownership is by name, but for Nodes, which are Calico's and only get labels, and HostEndpoints, which a label tells apart.
 """
@@ -83,7 +83,7 @@ def is_ours(key: ResourceKey) -> bool:
 
 
 def is_automatic(document: Document | None) -> bool:
-    """Whether a stored HostEndpoint was made by this controller or Calico's (1.6)."""
+    """Whether a stored HostEndpoint was made by this controller or Calico's (kubernetes 1.6)."""
     labels = _mapping(_mapping(document).get("metadata")).get("labels")
     return _mapping(labels).get(CREATED_BY) == CREATOR
 

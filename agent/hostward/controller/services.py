@@ -1,4 +1,4 @@
-"""Which services rules in the store name, and slices of endpoints as they are stored for these rules (`enforcement.md` R-26).
+"""Which services rules in the store name, and slices of endpoints as they are stored for these rules (`statements.md` R-26).
 
 Pure functions; any thread.
 """

@@ -1,6 +1,6 @@
 """What the controller tells about itself: logs, metrics, readiness. Called by the reconcile thread; scrapes come from others.
 
-What isn't understood is logged once per change, with object and field path, and stays countable while it lasts (design D4).
+What isn't understood is logged once per change, with object and field path, and stays countable while it lasts (decision D4).
 """
 
 from __future__ import annotations

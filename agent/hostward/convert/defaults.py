@@ -1,4 +1,4 @@
-"""What Calico's writers fill in before they store a document (`datamodel-and-cli.md` A.2, A.3, A.10 Defaulting).
+"""What Calico's writers fill in before they store a document (`statements.md` A.2, A.3, A.10 Defaulting).
 
 Also how a stored document is shown: under the name that the user typed, with its revision. Documents given here are valid
 (`validate`) or stored; they are never changed, copies are returned. Pure functions; any thread.

@@ -1,7 +1,7 @@
 """Kubernetes objects to v3 documents, as Calico's controllers write them to etcd: which kinds, and one way in.
 
 Nothing is ever raised for what an object says: what isn't understood is reported, and what is made of the rest allows no more
-for it (`kubernetes.md` 1; design D4). Documents that come out are valid (`validate`) and hold what writers default, but for the
+for it (kubernetes 1; decision D4). Documents that come out are valid (`validate`) and hold what writers default, but for the
 labels and annotations that only repeat tier and name (`defaults.filled`). Knows no API server and no store. Pure; any thread.
 """
 

@@ -1,7 +1,7 @@
-"""AdminNetworkPolicies and ClusterNetworkPolicies to GlobalNetworkPolicies in their tiers (`kubernetes.md` 1.7).
+"""AdminNetworkPolicies and ClusterNetworkPolicies to GlobalNetworkPolicies in their tiers (`statements.md` kubernetes 1.7).
 
 As Calico converts them when it reads them from Kubernetes. What isn't understood of an Allow matches nothing; of a Deny or a
-Pass it denies on the criteria that are understood (design D4), where Calico denies everything. A ClusterNetworkPolicy gets a
+Pass it denies on the criteria that are understood (decision D4), where Calico denies everything. A ClusterNetworkPolicy gets a
 prefix to its name, which Calico, with a kind of its own for them, doesn't need: here it must not replace a user's policy of
 that name. Knows no store. Pure functions; any thread.
 """
@@ -105,7 +105,7 @@ def _converted(document: Document, prefix: str, tier_of: _Reader, order_of: _Rea
         )
         for direction in DIRECTIONS
     }
-    # These tiers pass by default, so only a direction with rules is of any interest (1.7).
+    # These tiers pass by default, so only a direction with rules is of any interest (kubernetes 1.7).
     if types := [TYPES[direction] for direction, some in directed.items() if some]:
         converted["types"] = types
     converted |= {direction: some for direction, some in directed.items() if some}
@@ -135,7 +135,7 @@ def _cluster_tier(spec: Document, found: Found) -> str | None:
 
 
 def _subject(value: Any, found: Found) -> Document | None:
-    """The selectors of the policy: pods only, never hosts (1.7)."""
+    """The selectors of the policy: pods only, never hosts (kubernetes 1.7)."""
     path, left_out = "spec.subject", "it can't be known which pods this policy is for"
     if not passes(checks.subject, value, path, found, left_out):
         return None

@@ -1,4 +1,4 @@
-"""What Kubernetes' own API accepts in the parts of an object that converters read (`kubernetes.md` 1.3, 1.5, 1.7).
+"""What Kubernetes' own API accepts in the parts of an object that converters read (`statements.md` kubernetes 1.3, 1.5, 1.7).
 
 A converter checks a part - a peer, a rule, a whole object - before it reads it, so that nothing half understood becomes a v3
 rule. Unknown fields are problems: a newer release may have added one that narrows what the part matches. `null` is absent, as

@@ -1,6 +1,6 @@
-"""Kubernetes NetworkPolicies to Calico's (`kubernetes.md` 1.3; Calico's names and order of today, 1.2).
+"""Kubernetes NetworkPolicies to Calico's (`statements.md` kubernetes 1.3; names and order of today, kubernetes 1.2).
 
-As Calico's controller converts them, without its two traps (1.1, 1.3): a peer that isn't understood is left out and reported,
+As Calico's controller does, without two traps (kubernetes 1.1, 1.3): a peer that isn't understood is left out and reported,
 where Calico lets the rule match anybody; and whatever is wrong with one rule, the others are converted. All rules allow, so
 leaving something out never allows more. Knows no store. Pure functions; any thread.
 """
@@ -85,7 +85,7 @@ def to_v3(document: Document) -> Converted:
 
 
 def _only_known(spec: Document, found: Found) -> bool:
-    """Whether the policy has no unknown field, which may restrict what its rules allow (design D4)."""
+    """Whether the policy has no unknown field, which may restrict what its rules allow (decision D4)."""
     unknown = [name for name, value in spec.items() if name not in _SPEC and value is not None]
     for name in unknown:
         reason = f"unknown field{suggestion(name, _SPEC)}; while it isn't understood, this policy allows nothing"
@@ -94,7 +94,7 @@ def _only_known(spec: Document, found: Found) -> bool:
 
 
 def _types(spec: Document, found: Found) -> list[str]:
-    """Ingress before Egress. Without any that is known Ingress alone, also when there are egress rules (1.3)."""
+    """Ingress before Egress. Without any that is known Ingress alone, also when there are egress rules (kubernetes 1.3)."""
     given = spec.get("policyTypes")
     if given is not None and not isinstance(given, list):
         found.append(Problem("spec.policyTypes", f"expected a list, not {show(given)}"))

@@ -1,4 +1,4 @@
-"""Nodes of Kubernetes to Calico's, and their labels into stored ones (`kubernetes.md` 1.1).
+"""Nodes of Kubernetes to Calico's, and their labels into stored ones (`statements.md` kubernetes 1.1).
 
 Labels that come from Kubernetes are remembered in an annotation, so that those that vanish there can be told from a user's own.
 Pure functions; any thread.
@@ -49,7 +49,7 @@ def with_labels(stored: Document, labels: Mapping[str, str]) -> Document:
 
 
 def is_of_kubernetes(stored: Document) -> bool:
-    """Whether a stored Node stands for one of Kubernetes, and so goes when that one goes (1.1)."""
+    """Whether a stored Node stands for one of Kubernetes, and so goes when that one goes (kubernetes 1.1)."""
     references = (stored.get("spec") or {}).get("orchRefs") or ()
     return any(isinstance(one, dict) and one.get("orchestrator") == ORCHESTRATOR for one in references)
 

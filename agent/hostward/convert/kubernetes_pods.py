@@ -1,4 +1,4 @@
-"""Pods of Kubernetes to the workload endpoints that Calico's network plugin keeps for them (`kubernetes.md` 1.5).
+"""Pods of Kubernetes to the workload endpoints that Calico's network plugin keeps for them (`statements.md` kubernetes 1.5).
 
 Pods in the host's own network have none, nor have those that aren't placed on a node yet: for them there is no document and no
 problem. Unlike Calico's, an endpoint never takes the label of a service account from the pod's author. Pure; any thread.

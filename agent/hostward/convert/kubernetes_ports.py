@@ -1,4 +1,4 @@
-"""Ports of Kubernetes policies, grouped by protocol and simplified as Calico does (`kubernetes.md` 1.3).
+"""Ports of Kubernetes policies, grouped by protocol and simplified as Calico does (`statements.md` kubernetes 1.3).
 
 Entries given here have passed `kubernetes_checks`. A group is a protocol with its ports, such as `("TCP", [80, "81:90"])`: no
 ports are all ports of the protocol, and no protocol is any. Pure functions; any thread.
@@ -25,7 +25,7 @@ def of_policy(entries: Sequence[_Entry]) -> Sequence[Group]:
 
 
 def of_admin_policy(entries: Sequence[_Entry]) -> Sequence[Group]:
-    """The groups of an AdminNetworkPolicy rule's `ports`. A name is that of any protocol's port (1.7)."""
+    """The groups of an AdminNetworkPolicy rule's `ports`. A name is that of any protocol's port (kubernetes 1.7)."""
     return _grouped(map(_admin_item, entries))
 
 

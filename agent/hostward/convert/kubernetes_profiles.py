@@ -1,4 +1,4 @@
-"""Namespaces and ServiceAccounts of Kubernetes to the profiles that pods inherit labels from (`kubernetes.md` 1.3, 1.4 E, F).
+"""Namespaces and ServiceAccounts of Kubernetes to the profiles that pods inherit labels from (kubernetes 1.3, 1.4 E, F).
 
 A namespace's profile also allows everything both ways: that is what a pod may do that no policy is for. Pure; any thread.
 """

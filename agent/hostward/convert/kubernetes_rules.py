@@ -1,4 +1,4 @@
-"""v3 rules made of peers and ports, and how what can't be converted is reported (`kubernetes.md` 1.3, 1.7).
+"""v3 rules made of peers and ports, and how what can't be converted is reported (`statements.md` kubernetes 1.3, 1.7).
 
 What v3's writers allow in one rule or policy is respected here: at most 50 ports in a rule, 1024 rules in a direction. Knows no
 kind of policy. Pure functions; any thread.
@@ -29,7 +29,7 @@ class Converted(NamedTuple):
     """The v3 documents that one object becomes, in the order to write them in, and what of it couldn't be converted.
 
     No document beside a problem means that the object as a whole isn't understood: what was stored for it before should stay
-    (design D4). Problems beside documents are about parts that were left out; the documents never allow more for it.
+    (decision D4). Problems beside documents are about parts that were left out; the documents never allow more for it.
     """
 
     documents: tuple[Document, ...]
@@ -68,7 +68,7 @@ def networks_entities(networks: Sequence[str]) -> list[Document]:
 
 
 def rules(direction: Direction, action: str, groups: Sequence[Group], entities: Sequence[Document]) -> Iterator[Document]:
-    """One rule for each protocol and peer, the protocols outside (1.3); ports beyond 50 go to further rules."""
+    """One rule for each protocol and peer, the protocols outside (kubernetes 1.3); ports beyond 50 go to further rules."""
     for protocol, ports in groups:
         for some in _parts(ports, MAX_PORTS) or [[]]:
             for entity in entities:

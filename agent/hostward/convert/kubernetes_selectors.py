@@ -1,4 +1,4 @@
-"""Label selectors of Kubernetes to Calico's selector texts (`kubernetes.md` 1.3).
+"""Label selectors of Kubernetes to Calico's selector texts (`statements.md` kubernetes 1.3).
 
 Selectors given here have passed `kubernetes_checks.label_selector`: only then is it safe to put keys and values into a text
 without escaping, which Calico's grammar doesn't have. Knows no policy. Pure functions; any thread.

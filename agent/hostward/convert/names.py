@@ -1,4 +1,4 @@
-"""Names: from the v1 API's to v3's (`datamodel-and-cli.md` B.4), and what v3 accepts as names and labels (A.10).
+"""Names: from the v1 API's to v3's (`statements.md` B.4), and what v3 accepts as names and labels (A.10).
 
 A v1 name that v3 can't hold becomes a normalised one with a hash of the original, exactly as Calico's own upgrade names it.
 Pure functions; any thread.

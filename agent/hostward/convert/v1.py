@@ -1,4 +1,4 @@
-"""v1 documents, as calicoctl 1.x wrote them, to v3 (`datamodel-and-cli.md` B.3, B.4; decision D3).
+"""v1 documents, as calicoctl 1.x wrote them, to v3 (`statements.md` B.3, B.4; decision D3).
 
 Differs from Calico's own upgrade in two ways, both towards less being let through: every policy gets `applyOnForward`, because
 in v1's time it judged forwarded traffic too (D3); and a rule's notTag beside a notSelector excludes either, not only both.

@@ -1,4 +1,4 @@
-"""What v1 documents may say (`datamodel-and-cli.md` B.1, B.2): more lenient than v3 in names and nets, stricter in spelling.
+"""What v1 documents may say (`statements.md` B.1, B.2): more lenient than v3 in names and nets, stricter in spelling.
 
 Kinds that can't be converted are refused by name, with the reason. Pure functions; any thread.
 """

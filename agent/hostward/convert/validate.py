@@ -1,4 +1,4 @@
-"""Validates whole v3 documents: `problems(document)`, with one table of kinds (`datamodel-and-cli.md` A.10, D13).
+"""Validates whole v3 documents: `problems(document)`, with one table of kinds (`statements.md` A.10, D13).
 
 Documents are judged before writers' defaults are filled in (`defaults`), so that every message is about what the author wrote.
 What passes is understood by the agent without reserve, or is of a kind that it doesn't enforce. Pure functions; any thread.
@@ -67,7 +67,7 @@ _NAMESPACED_POLICY: Final[dict[str, Check]] = {
 
 
 def _kinds_of_policy_agree(value: dict[str, Any], path: str, report: Report) -> None:
-    """`enforcement.md` M-51."""
+    """`statements.md` M-51."""
     untracked, pre_dnat = value.get("doNotTrack") is True, value.get("preDNAT") is True
     if untracked and pre_dnat:
         report(under(path, "preDNAT"), "a policy is either preDNAT or doNotTrack")

@@ -1,4 +1,4 @@
-"""What nodes and IP pools may say: their shapes, and addresses that are addresses (`datamodel-and-cli.md` A.2).
+"""What nodes and IP pools may say: their shapes, and addresses that are addresses (`statements.md` A.2).
 
 The agent counts nodes and reads nothing of pools; these are kept well-formed for Calico's other readers. Pure; any thread.
 """

@@ -1,4 +1,4 @@
-"""What metadata of v3 documents may say (`datamodel-and-cli.md` A.10 Common metadata).
+"""What metadata of v3 documents may say (`statements.md` A.10 Common metadata).
 
 Fields that only servers write are let through, so that what `get` prints can be applied again. Pure functions; any thread.
 """

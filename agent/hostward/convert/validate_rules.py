@@ -1,4 +1,4 @@
-"""What v3 rules may say (`datamodel-and-cli.md` A.10 Rule, EntityRule, Port; `enforcement.md` M-50).
+"""What v3 rules may say (`statements.md` A.10 Rule, EntityRule, Port; M-50).
 
 Stricter than what the agent reads, so that what passes here is enforced word by word. `http`, which Calico's writers accept, is
 refused in what the agent enforces, because it could not. Pure functions; any thread.

@@ -1,4 +1,4 @@
-"""What workload endpoints and the settings of Calico's controllers may say (`datamodel-and-cli.md` A.10, A.4).
+"""What workload endpoints and the settings of Calico's controllers may say (`statements.md` A.10, A.4).
 
 Calico's network plugin writes the endpoints, without us; what a user writes is held to the same. Pure functions; any thread.
 """

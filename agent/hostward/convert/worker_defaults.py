@@ -1,4 +1,4 @@
-"""The default worker policies and host endpoints, for the values of one cluster (`datamodel-and-cli.md` D.1, D.2).
+"""The default worker policies and host endpoints, for the values of one cluster (`statements.md` D.1, D.2).
 
 In an order that is safe to apply: what policies name, then policies, then the endpoints that begin to deny. Pure; any thread.
 """

@@ -1,4 +1,4 @@
-"""Names of workload endpoints: made of node, orchestrator, workload and endpoint (`datamodel-and-cli.md` A.4).
+"""Names of workload endpoints: made of node, orchestrator, workload and endpoint (`statements.md` A.4).
 
 Pure functions; any thread.
 """

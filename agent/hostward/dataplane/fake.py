@@ -1,6 +1,6 @@
 """A kernel in memory: strict like the real one, and it can refuse, be cut off, and be watched between any two changes.
 
-It keeps foreign rules, forgets what it wasn't taught, and holds every step to what iptables and ipset accept (`libraries.md`
+It keeps foreign rules, forgets what it wasn't taught, and holds every step to what iptables and ipset accept (libraries
 1.4, 3). It stands in for the kernel in tests of everything above; the real backends have tests of their own. One thread.
 """
 

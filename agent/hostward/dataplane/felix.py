@@ -22,7 +22,7 @@ from hostward.render.ruleset import FAMILIES, Family, TableId, TableName, is_own
 
 TABLES: Final = ("raw", "mangle", "nat", "filter")
 VARIANTS: Final = ("legacy", "nft")
-PREFIXES: Final = ("cali-", "califw-", "calitw-", "califh-", "calith-", "calipi-", "calipo-", "felix-")  # enforcement.md H-81
+PREFIXES: Final = ("cali-", "califw-", "calitw-", "califh-", "calith-", "calipi-", "calipo-", "felix-")  # statements.md H-81
 MASQUERADING: Final = "cali-nat-outgoing"
 _SET: Final = re.compile(r"(cali[46][0t]|felix-[46]-)")
 _COMMENT: Final = re.compile(r'--comment "?cali:')

@@ -1,7 +1,7 @@
 """Kernel sets as netlink bytes: requests, members by the thousand, and what a dump says.
 
 Pure functions: no sockets, no names of ours, any thread. A library's message classes manage 10,700 members/s, packing by hand
-300,000 (`libraries.md` 3), so members are joined from constant pieces and read with one struct per member. Where a member
+300,000 (libraries 3), so members are joined from constant pieces and read with one struct per member. Where a member
 has anything that we never write (an option, a strange protocol) the slow reader takes over and says so in its text.
 """
 

@@ -2,7 +2,7 @@
 
 It knows headers, sequence numbers and error replies, not what the messages mean. A socket belongs to the network namespace
 that the opening thread was in, and to one thread at a time. It is our own because pyroute2's takes 175 us to swap, rename or
-destroy a set (this one 6-40), and because an overrun must end a conversation, not be raised for ever (`libraries.md` 4).
+destroy a set (this one 6-40), and because an overrun must end a conversation, not be raised for ever (libraries 4).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Documents to the bytes that are stored, as Calico's own client writes them (`datamodel-and-cli.md` A.2). Pure; any thread.
+"""Documents to the bytes that are stored, as Calico's own client writes them (`statements.md` A.2). Pure; any thread.
 
 Fields come in the order of Calico's Go types, whatever order they were written in, so that equal resources are equal bytes.
 """

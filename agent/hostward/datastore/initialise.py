@@ -1,4 +1,4 @@
-"""What a fresh etcd needs before the first policy: ClusterInformation and the built-in tiers (`datamodel-and-cli.md` A.6).
+"""What a fresh etcd needs before the first policy: ClusterInformation and the built-in tiers (`statements.md` A.6).
 
 Called by the verbs that write; runs in their thread.
 """

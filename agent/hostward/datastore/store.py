@@ -1,4 +1,4 @@
-"""What a datastore gives the command line: get, list and write with compare-and-swap (`datamodel-and-cli.md` A.7).
+"""What a datastore gives the command line: get, list and write with compare-and-swap (`statements.md` A.7).
 
 etcd and a directory of manifests both implement `Store`.
 """

@@ -65,7 +65,7 @@ def in_cluster(
     """The server as a pod sees it, `KUBERNETES_SERVICE_HOST` and `_PORT`, asked as the pod's service account.
 
     `host` and `port` win, for pods in the host's network, where the service's address needs a kube-proxy that may not be there
-    yet (kubernetes.md 4.2). ApiError (Settings) says what is missing.
+    yet (statements.md kubernetes 4.2). ApiError (Settings) says what is missing.
     """
     found = host or environment.get("KUBERNETES_SERVICE_HOST", "")
     if not found:

@@ -1,6 +1,6 @@
 """An API server's JSON to values: pages of lists, events of watches, what is served. Strict, and pure; any thread.
 
-What isn't wholly understood is an error, never an empty answer (kubernetes.md 4.2 rule 8).
+What isn't wholly understood is an error, never an empty answer (statements.md kubernetes 4.2 rule 8).
 """
 
 from __future__ import annotations

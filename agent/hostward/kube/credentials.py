@@ -12,7 +12,7 @@ from hostward.kube.access import Access
 from hostward.kube.errors import ApiError
 from hostward.kube.tls import Material, read_material
 
-REREAD: Final = 60.0  # seconds: a pod's token lives for an hour and is renewed long before (kubernetes.md 4.2)
+REREAD: Final = 60.0  # seconds: a pod's token lives for an hour and is renewed long before (statements.md kubernetes 4.2)
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
 
 

@@ -29,7 +29,7 @@ class Pace(Struct, frozen=True):
 
 
 class Backoff:
-    """How long to wait after a failure (kubernetes.md 4.2 rule 6). Used by one thread."""
+    """How long to wait after a failure (statements.md kubernetes 4.2 rule 6). Used by one thread."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace

@@ -1,4 +1,4 @@
-"""One resource of a Kubernetes API server, listed and watched for ever (kubernetes.md 4.2). Runs in a thread of its own."""
+"""One resource of a Kubernetes API server, listed and watched for ever (kubernetes 4.2). Runs in a thread of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored bytes to a resource, for any bytes: what is understood, and what isn't, with its path (design D4).
+"""Stored bytes to a resource, for any bytes: what is understood, and what isn't, with its path (decision D4).
 
 It never raises. Without problems the value is wholly understood. With problems the value is what to enforce when no older
 version is known; choosing the older one is the caller's business. Knows one object at a time. Pure; any thread.

@@ -1,4 +1,4 @@
-"""Network sets, tiers, nodes, configuration and cluster information from JSON (`enforcement.md` M-3, M-7; design D4, D5, D12).
+"""Network sets, tiers, nodes, configuration and cluster information from JSON (`statements.md` M-3, M-7; decision D4, D5, D12).
 
 Pure; any thread.
 """
@@ -24,7 +24,7 @@ from hostward.model.resources import BUILT_IN_TIERS, ClusterInformation, Configu
 from hostward.model.rules import Action
 from hostward.model.selector_scope import NAMESPACE
 
-_ORDER_OF_TIER_WITHOUT: Final = 1_000_000.0  # what Calico's reader puts in (datamodel-and-cli.md A.5)
+_ORDER_OF_TIER_WITHOUT: Final = 1_000_000.0  # what Calico's reader puts in (statements.md A.5)
 _MAX_CONFIG_DEPTH: Final = 8
 
 
@@ -40,7 +40,7 @@ def decode_network_set(key: ResourceKey, document: dict[str, Any], found: Found)
         labels[NAMESPACE] = key.namespace
         profiles = (f"kns.{key.namespace}",)
     elif labels.pop(NAMESPACE, None) is not None:
-        found.append(Problem(member("metadata.labels", NAMESPACE), "not allowed on a set that is in no namespace (M-53)"))
+        found.append(Problem(member("metadata.labels", NAMESPACE), "not allowed on a set that is in no namespace"))  # M-53
     spec = _spec(document, ("nets",), found)
     nets = tuple(dict.fromkeys(read_members(spec.get("nets"), to_net, "spec.nets", found)))
     return NetworkSet(key.name, nets, labels, profiles)

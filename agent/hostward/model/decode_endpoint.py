@@ -1,4 +1,4 @@
-"""Host endpoints from JSON (`enforcement.md` M-5, M-8; design D4).
+"""Host endpoints from JSON (`statements.md` M-5, M-8; decision D4).
 
 An endpoint that isn't wholly understood still shuts the interfaces that it names, by name or by address: isolated, not left
 out. Its addresses, ports and labels that are understood still count for selectors in rules. Pure; any thread.

@@ -1,4 +1,4 @@
-"""One side of a rule from JSON: nets, ports and selectors (`enforcement.md` R-6..R-8, R-20..R-24, M-50; design D4).
+"""One side of a rule from JSON: nets, ports and selectors (`statements.md` R-6..R-8, R-20..R-24, M-50; decision D4).
 
 A criterion that isn't understood is reported and left out; `decode_rules` decides what that makes of the rule. Pure; any
 thread.

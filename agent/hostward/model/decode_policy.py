@@ -1,4 +1,4 @@
-"""Policies and profiles from JSON (`enforcement.md` 1.1-1.3, M-51; design D4).
+"""Policies and profiles from JSON (`statements.md` enforcement 1.1-1.3, M-51; decision D4).
 
 What is read when something isn't understood, and why it opens nothing:
 - A selector, order or type: no policy at all, for nobody can say where it would stand (D4).

@@ -1,4 +1,4 @@
-"""Rules from JSON: what is understood, and what stays of a rule that isn't (`enforcement.md` 3.1, M-50; design D4).
+"""Rules from JSON: what is understood, and what stays of a rule that isn't (enforcement 3.1, M-50; decision D4).
 
 A rule is all or nothing: an Allow or Log with anything odd in it never matches; every other becomes a Deny on the criteria that
 are understood. Two criteria that contradict each other both count as not understood, so that the Deny covers every reading.

@@ -1,4 +1,4 @@
-"""Workload endpoints and the slices of services from JSON (`enforcement.md` M-6, M-8, M-17, R-26; design D4).
+"""Workload endpoints and the slices of services from JSON (`statements.md` M-6, M-8, M-17, R-26; decision D4).
 
 A workload endpoint that isn't wholly understood cuts its interface off: isolated, not left out. Pure; any thread.
 """

@@ -1,4 +1,4 @@
-"""Stored bytes to a JSON object, for any bytes at all (`reliability.md` C1).
+"""Stored bytes to a JSON object, for any bytes at all (`docs/reliability.md` C1).
 
 Knows JSON and its limits, nothing of resources. Pure; any thread.
 """

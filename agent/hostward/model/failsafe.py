@@ -1,4 +1,4 @@
-"""Failsafe ports: what stays reachable on every host endpoint whatever policies say (D8, `enforcement.md` H-60..H-67).
+"""Failsafe ports: what stays reachable on every host endpoint whatever policies say (D8, `statements.md` H-60..H-67).
 
 Here are the values, their texts and the default lists; which chains they become is rendering. Pure; any thread.
 """

@@ -1,4 +1,4 @@
-"""Felix's settings that mean nothing here, and why, so that an operator who migrates is told (`enforcement.md` 7).
+"""Felix's settings that mean nothing here, and why, so that an operator who migrates is told (`statements.md` enforcement 7).
 
 Names are flat: lower-case, without separators. Pure values; any thread.
 """

@@ -1,4 +1,4 @@
-"""Resource keys: which kinds exist and where each is stored in etcd (`datamodel-and-cli.md` A.1).
+"""Resource keys: which kinds exist and where each is stored in etcd (`statements.md` A.1).
 
 Pure values; any thread.
 """

@@ -1,4 +1,4 @@
-"""Network interfaces of this host as values (`enforcement.md` H-2, H-3)."""
+"""Network interfaces of this host as values (`statements.md` H-2, H-3)."""
 
 from __future__ import annotations
 

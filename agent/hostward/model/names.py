@@ -1,4 +1,4 @@
-"""The real name of a policy, which may differ from the name it is stored under (`datamodel-and-cli.md` A.3).
+"""The real name of a policy, which may differ from the name it is stored under (`statements.md` A.3).
 
 Pure; any thread.
 """

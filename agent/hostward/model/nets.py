@@ -1,6 +1,6 @@
 """Addresses and networks as canonical text, family and members for kernel sets.
 
-inet_pton is used instead of `ipaddress` because sets of 100,000 members pass through here (`libraries.md` 7.2).
+inet_pton is used instead of `ipaddress` because sets of 100,000 members pass through here (`statements.md` libraries 7.2).
 Pure functions; any thread.
 """
 

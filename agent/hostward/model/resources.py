@@ -1,4 +1,4 @@
-"""Resources as the agent understands them: policies, endpoints, sets, profiles, tiers (`enforcement.md` 1.1).
+"""Resources as the agent understands them: policies, endpoints, sets, profiles, tiers (`statements.md` enforcement 1.1).
 
 These are the decoded values, not the stored JSON: `decode` makes them. Pure values; any thread.
 """

@@ -1,4 +1,4 @@
-"""Policy rules as values: actions, entity matches, ports, ICMP (`enforcement.md` 3.1).
+"""Policy rules as values: actions, entity matches, ports, ICMP (`statements.md` enforcement 3.1).
 
 A rule here is wholly understood: `decode` never makes one from a field that it could not read. Pure values; any thread.
 """

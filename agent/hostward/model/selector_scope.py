@@ -1,4 +1,4 @@
-"""How the fields for namespaces and service accounts become part of a selector (`enforcement.md` M-12..M-16, R-20..R-24).
+"""How the fields for namespaces and service accounts become part of a selector (`statements.md` M-12..M-16, R-20..R-24).
 
 The replacement of `all()` and `global()` works on the parsed selector: unlike Felix's textual one it finds `all( )` and leaves
 literals alone; on everything else both give the same. Pure; any thread.

@@ -1,4 +1,4 @@
-"""The grammar of selectors: text to a tree of nodes (`enforcement.md` S-1..S-12).
+"""The grammar of selectors: text to a tree of nodes (`statements.md` S-1..S-12).
 
 Knows nothing of labels' values nor of what a selector is used for; `selector_forms` prints, evaluates and rewrites the tree.
 The parser keeps its own stack, reads each character once, and limits nesting, so that no text can exhaust Python's stack.

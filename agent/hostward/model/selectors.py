@@ -1,4 +1,4 @@
-"""Selectors: parsed, canonical, matchable, and the identities that sets get from them (`enforcement.md` 2, I-3).
+"""Selectors: parsed, canonical, matchable, and the identities that sets get from them (`statements.md` enforcement 2, I-3).
 
 The grammar is in `selector_syntax`, the forms in `selector_forms`; what namespace fields add to one is in `selector_scope`.
 Pure; any thread.

@@ -1,4 +1,4 @@
-"""Where settings come from, and which source wins (`enforcement.md` C-1..C-6 with the sources of the contract).
+"""Where settings come from, and which source wins (`statements.md` C-1..C-6 with the sources of the contract).
 
 Strongest first: HOSTWARD_ in the environment, FELIX_ in the environment, the agent's file, FelixConfiguration `node.<name>`,
 FelixConfiguration `default`, built in. A bad local value is an error, a bad stored one a notice; either way the next weaker

@@ -1,6 +1,6 @@
 """The kinds of value that settings have: how each is read from a text or from JSON and TOML data, and shown again.
 
-A `ValueType` reads both forms: texts from the environment, typed values from the file and the datastore (`enforcement.md`
+A `ValueType` reads both forms: texts from the environment, typed values from the file and the datastore (`statements.md`
 C-5, C-6, H-63). A reader raises BadValueError and nothing else. Knows no setting. Pure; any thread.
 """
 

@@ -1,4 +1,4 @@
-"""Every setting of the agent: its one name, what it means, which values it takes, its built-in default (`enforcement.md` 7).
+"""Every setting of the agent: its one name, what it means, which values it takes, its built-in default (enforcement 7).
 
 Where values come from and which source wins is `setting_sources`. Pure values; any thread.
 """

@@ -1,4 +1,4 @@
-"""Dispatch by interface as a tree: what a packet pays doesn't grow with the number of interfaces (`enforcement.md` H-51).
+"""Dispatch by interface as a tree: what a packet pays doesn't grow with the number of interfaces (`statements.md` H-51).
 
 An interface that comes or goes costs the chains on the way to it. Owned by the engine thread's renderer.
 """

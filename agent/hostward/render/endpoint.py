@@ -1,4 +1,4 @@
-"""The chains of one governing host endpoint, per table (`enforcement.md` H-46, M-33..M-35; D3, D4, D6, D8).
+"""The chains of one governing host endpoint, per table (`statements.md` H-46, M-33..M-35; D3, D4, D6, D8).
 
 Pure functions; any thread.
 """

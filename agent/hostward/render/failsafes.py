@@ -1,4 +1,4 @@
-"""The ports that no policy can shut: the failsafes (`enforcement.md` 4.7; D8). Pure functions; any thread."""
+"""The ports that no policy can shut: the failsafes (`statements.md` enforcement 4.7; D8). Pure functions; any thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which host interface's packets go to which chain, for each kind of traffic (`enforcement.md` H-7, H-52; D7).
+"""Which host interface's packets go to which chain, for each kind of traffic (`statements.md` H-7, H-52; D7).
 
 Owned by the engine thread's renderer; pure but for its memory.
 """

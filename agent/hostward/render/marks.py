@@ -1,4 +1,4 @@
-"""The bits of the packet mark that are ours, taken from `markMask`, lowest first (D15; `enforcement.md` H-20).
+"""The bits of the packet mark that are ours, taken from `markMask`, lowest first (D15; `statements.md` H-20).
 
 Pure values; any thread.
 """

@@ -1,4 +1,4 @@
-"""Names of our chains and sets: readable where they fit, hashed where not (`enforcement.md` H-80, I-4; D11).
+"""Names of our chains and sets: readable where they fit, hashed where not (`statements.md` H-80, I-4; D11).
 
 Pure functions; any thread.
 """

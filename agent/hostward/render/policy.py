@@ -1,4 +1,4 @@
-"""The rules of policies and profiles as chains (`enforcement.md` 3.3, 3.4 as D9 and D10 change them).
+"""The rules of policies and profiles as chains (`statements.md` enforcement 3.3, 3.4 as D9 and D10 change them).
 
 An Allow is one rule: it goes to a chain that sets the accept mark, and from that chain's end back to the endpoint's chain.
 Pure functions; any thread.

@@ -1,4 +1,4 @@
-"""The chains that every packet enters first, and those that stay the same whatever governs (`enforcement.md` 4.4, 4.6).
+"""The chains that every packet enters first, and those that stay the same whatever governs (enforcement 4.4, 4.6).
 
 docs/chains.md draws them. Pure functions; any thread.
 """

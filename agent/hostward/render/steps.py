@@ -1,4 +1,4 @@
-"""The steps that every endpoint's chain is made of: the entrance, the tiers, the profiles (`enforcement.md` H-46).
+"""The steps that every endpoint's chain is made of: the entrance, the tiers, the profiles (`statements.md` H-46).
 
 Pure functions; any thread.
 """

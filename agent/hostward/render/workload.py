@@ -1,4 +1,4 @@
-"""The chains of workload interfaces: one endpoint's, and what surrounds all of them (`enforcement.md` H-32, H-37, H-39, H-46).
+"""The chains of workload interfaces: one endpoint's, and what surrounds all of them (`statements.md` H-32, H-37, H-39, H-46).
 
 A workload's chains judge and come back with the accept mark, for the other side of the packet to be judged too (M-30). Without
 an endpoint of its own a workload interface is cut off (H-52). Pure functions; any thread.

@@ -1,6 +1,6 @@
-"""Felix's metric names for what Hostward does, exactly as operators' dashboards ask for them (`enforcement.md` L-41).
+"""Felix's metric names for what Hostward does, exactly as operators' dashboards ask for them (`statements.md` L-41).
 
-A collector of its own, because the client library adds `_total` to counters and has no quantiles (`observability.md` 5.2).
+A collector of its own, because the client library adds `_total` to counters and has no quantiles (observability 5.2).
 Counters are exposed untyped, as `rate()` doesn't mind. Families of what Hostward doesn't do (routes, BPF) are left out. Any
 thread.
 """

@@ -1,6 +1,6 @@
 """Is the agent alive, and is the host guarded as the datastore says: components that report, and a verdict over them.
 
-As Felix does it (`enforcement.md` L-30..L-34): a component that has not reported for its timeout is bad. Knows no HTTP. The
+As Felix does it (`statements.md` L-30, L-31): a component that has not reported for its timeout is bad. Knows no HTTP. The
 clock is given. Any thread.
 """
 

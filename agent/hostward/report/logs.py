@@ -1,7 +1,7 @@
 """Structured logs to stderr: JSON or console lines, folded, scrubbed, and never waited for.
 
 `configure` is called once by the process that owns stderr; `get_logger` and the loggers may be used in any thread, before that
-too (then lines go to stderr as JSON from INFO on). Never stdout: that belongs to results (`libraries.md` 7.1).
+too (then lines go to stderr as JSON from INFO on). Never stdout: that belongs to results (`statements.md` libraries 7.1).
 """
 
 from __future__ import annotations

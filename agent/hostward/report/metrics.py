@@ -138,7 +138,7 @@ class Metrics:
         self.workload_interfaces(active=0, isolated=0, cut_off=0)
 
     def text(self) -> bytes:
-        """All series in Prometheus's text format 0.0.4 (OpenMetrics would forbid Felix's names, `observability.md` 5.2)."""
+        """All series in Prometheus's text format 0.0.4 (OpenMetrics would forbid Felix's names, observability 5.2)."""
         measure, self._measure = self._measure, None
         if measure is not None:
             self.sizes(measure())

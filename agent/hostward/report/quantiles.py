@@ -1,4 +1,4 @@
-"""Quantiles over a sliding window, as Felix's summaries show them (`observability.md` 5.2: the client library has none).
+"""Quantiles over a sliding window, as Felix's summaries show them (observability 5.2: the client library has none).
 
 The clock is given. One value may be used by any thread.
 """

@@ -156,7 +156,7 @@ class Server:
             return
         accepted.setblocking(False)
         while len(self._connections) >= self._max:
-            # The oldest goes: a thousand idle connections don't keep a probe out that asks at once (reliability.md P1).
+            # The oldest goes: a thousand idle connections don't keep a probe out that asks at once (docs/reliability.md P1).
             self._close(next(iter(self._connections.values())))
         if self._tls is not None:
             wrapped = self._wrap(accepted, self._tls)

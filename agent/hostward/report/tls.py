@@ -57,7 +57,7 @@ class TlsFiles(Struct):
     def context(self) -> ssl.SSLContext:
         """The present context; made again when a file has changed. TlsError; then the next call tries once more.
 
-        Certificates are renewed without a restart (`reliability.md` P2). While new files are broken the last good context is
+        Certificates are renewed without a restart (docs/reliability.md P2). While new files are broken the last good context is
         kept by the caller, who gets the error.
         """
         stamps = tuple(_stamp(path) for path in (self.cert, self.key, self.ca) if path)

@@ -1,9 +1,9 @@
-"""The only module that imports python-iptables 1.2.0, with the faults that our use can meet fenced (libraries.md 1.3).
+"""The only module that imports python-iptables 1.2.0, with the faults that our use can meet fenced (libraries 1.3).
 
 It compiles the options of one match or target to bytes, and lends its libraries to `libiptc`. It knows neither rules nor
 tables. libxtables keeps what it parses in globals of the process and has one jump buffer, so one thread at a time is let in.
 
-The fences, by the numbers of libraries.md 1.3:
+The fences, by the numbers of statements.md libraries 1.3:
 1   an option error left through a Python callback, across Python's frames: it now leaves through the wrapper's C function;
 2   scratch space of an extension was freed while in use: it now lives as long as the match or target;
 3,4 the check that prints an extension into file descriptor 1 and parses that again is never called, only the plug-in's own;
@@ -37,7 +37,7 @@ _EXTENSION_DIRECTORIES: Final = (
 
 
 def _name_extension_directory() -> None:
-    """python-iptables otherwise runs ldconfig at import, and fails where that fails (libraries.md 1.1)."""
+    """python-iptables otherwise runs ldconfig at import, and fails where that fails (statements.md libraries 1.1)."""
     found = next((path for pattern in _EXTENSION_DIRECTORIES for path in sorted(glob(pattern))), None)
     if found:
         os.environ.setdefault("XTABLES_LIBDIR", found)
@@ -123,7 +123,7 @@ _leave_through_c()
 
 @contextlib.contextmanager
 def _as_option_error(what: str) -> Iterator[None]:
-    """One kind of error for everything that python-iptables raises about options (libraries.md 1.4)."""
+    """One kind of error for everything that python-iptables raises about options (statements.md libraries 1.4)."""
     try:
         yield
     except (iptc.xtables.XTablesError, iptc.IPTCError, ValueError, AttributeError, TypeError) as error:

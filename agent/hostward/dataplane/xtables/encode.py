@@ -1,6 +1,6 @@
 """A Rule as an entry. Headers, verdicts, jumps, comments, ports and set matches are packed by us, others compiled and kept.
 
-No set index is kept: it is asked for by each commit, for it can be given to another set (libraries.md 1.2).
+No set index is kept: it is asked for by each commit, for it can be given to another set (statements.md libraries 1.2).
 It knows no table and no chain but by name. The engine thread runs it.
 """
 

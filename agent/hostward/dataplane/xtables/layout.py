@@ -2,7 +2,7 @@
 
 Content is the entry without what depends on where it stands or on what packets did to it: counters, offsets, jump offsets
 (the chain's name stands for them) and set indexes (the set's name stands for them: an index can be given to another set,
-libraries.md 1.2). Two entries with equal content treat every packet alike. Knows no Rule. Pure; any thread.
+statements.md libraries 1.2). Two entries with equal content treat every packet alike. Knows no Rule. Pure; any thread.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One open handle of a table: libiptc's copy of it, edited in memory, committed at once or dropped.
 
 The libraries are those that python-iptables loaded, bound anew: its own bindings misspell `argtypes`, so that nothing checks
-arguments, and lose errno. A handle is made for one edit and never kept, so none is ever stale (libraries.md 1.3, fault 12), and
+arguments, and lose errno. A handle is made for one edit and never kept, so none is ever stale (libraries 1.3, fault 12), and
 nothing commits by itself. Knows bytes, not rules. The engine thread runs it.
 """
 

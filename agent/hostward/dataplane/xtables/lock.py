@@ -1,6 +1,6 @@
 """The xtables lock: the file that iptables, kube-proxy and others lock while they change tables.
 
-python-iptables doesn't take it, and without it a commit can silently undo another program's (libraries.md 1.4). Knows no table.
+python-iptables doesn't take it, and without it a commit can silently undo another program's (libraries 1.4). Knows no table.
 The engine thread runs it; a holder may enter again.
 """
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from hostward.dataplane.kernel import KernelError
 
-BAD_OPTIONS: Final = 1200  # more than the 991 after which an unfenced CPython 3.13 was lost (libraries.md 1.3)
+BAD_OPTIONS: Final = 1200  # more than the 991 after which an unfenced CPython 3.13 was lost (statements.md libraries 1.3)
 SCRATCH_USES: Final = 300
 _TIMEOUT_SECONDS: Final = 120
 _PASSED: Final = "fences hold"

@@ -1,7 +1,7 @@
 """One channel to one etcd server: TLS, token, deadlines, and requests that a stop can interrupt.
 
 Built on python-etcd3's client for channel and messages. Its watcher drops watches on errors and its calls hide why they failed
-(libraries.md 5.3), so that requests go to its generated stubs. A client lives as long as its channel; any thread.
+(statements.md libraries 5.3), so that requests go to its generated stubs. A client lives as long as its channel; any thread.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ SILENCE_LIMIT: Final = (
 )  # etcd notifies of progress every 10 minutes; a watch without that is dead, whatever probes say
 STEADY_AFTER: Final = 5.0  # a session that lived this long was no failed attempt
 NAMES_EVERY: Final = 60.0
-BACKOFF: Final = (0.1, 4.0)  # who comes back is found within five seconds (reliability.md R1)
+BACKOFF: Final = (0.1, 4.0)  # who comes back is found within five seconds (docs/reliability.md R1)
 _POLL: Final = 0.25  # how long a stop may go unnoticed
 _DELETE: Final = 1  # mvccpb.Event.EventType
 _NAMES_WITHIN: Final = 5.0
@@ -49,7 +49,7 @@ class _Anchor(NamedTuple):
 
 
 class EtcdFeed:
-    """Feeds everything under `root` (spec libraries.md 5.4). `probe_after` and `probe_deadline`: seconds, for tests."""
+    """Feeds everything under `root` (statements.md libraries 5.4). `probe_after` and `probe_deadline`: seconds, for tests."""
 
     def __init__(
         self,

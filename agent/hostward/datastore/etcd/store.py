@@ -1,4 +1,4 @@
-"""The command line's store in etcd: documents under Calico's keys, written by transactions (`datamodel-and-cli.md` A.7).
+"""The command line's store in etcd: documents under Calico's keys, written by transactions (`statements.md` A.7).
 
 Connects at the first request, to the first endpoint that answers and has a leader. Any thread.
 """
