@@ -5,11 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hostward.dataplane.fake import FakeKernel
+from hostward.model.resolved import Resolved, ResolvedEndpoint
+from hostward.render import names as kernel_names
 from hostward.render.dispatch import MOST_IN_A_ROW, Dispatch
 from hostward.render.ruleset import DROP, MAX_CHAIN_NAME, Chain, Interface, Jump, Rule
+from tests.unit.kernels import assert_holds, carry_out
+from tests.unit.worlds import ruleset
 
 END = (Rule((), DROP),)
 names = st.text("ab01-", min_size=0, max_size=4).map("cali".__add__)
@@ -68,6 +74,27 @@ def test_the_way_is_short_for_many_workloads() -> None:
     most = max(walk(chains, name)[1] for name in interfaces)
     assert most <= 16 * 3 + MOST_IN_A_ROW
     assert all(len(name) <= MAX_CHAIN_NAME for name in tree(of("hw-from-wl", interfaces)))
+
+
+@pytest.mark.parametrize("root", [kernel_names.FROM_WORKLOAD_FORWARD, kernel_names.TO_ENDPOINT, kernel_names.TO_WORKLOAD])
+def test_interfaces_of_two_branches_find_their_own_chains(root: str) -> None:
+    """The names of branches are cut to what fits: of VLANs that begin alike they must not come out the same."""
+    interfaces = [f"ens5.{vlan}" for vlan in range(1, 4095)]
+    chains = tree(of(root, interfaces))
+    chains["root"] = chains.pop(root)
+    for name in interfaces:
+        assert walk(chains, name)[0] == f"to {name}"
+
+
+def test_a_branch_is_not_taken_for_a_chain_of_another_name() -> None:
+    """`out…` is a branch of the tree for open connections beside which there was a chain called that."""
+    interfaces = [*(f"out{n}" for n in range(9)), "oub0"]
+    desired = ruleset(Resolved({name: ResolvedEndpoint(name, name) for name in interfaces}))
+    kernel = FakeKernel()
+    carry_out(kernel, desired)  # refused, where chains lead to themselves
+    assert_holds(kernel, desired)
+    fixed = {value for value in vars(kernel_names).values() if isinstance(value, str) and value.startswith("hw-")}
+    assert not [(one, other) for one in fixed for other in fixed if other.startswith(f"{one}-")]
 
 
 def test_one_more_workload_changes_few_chains() -> None:

@@ -35,12 +35,13 @@ FAILSAFE_OUT: Final = "hw-failsafe-out"
 NEIGHBOUR_DISCOVERY: Final = "hw-nd"
 WORKLOAD_LINK: Final = "hw-wl-nd"
 OPEN_FORWARD: Final = "hw-open-forward"
-OPEN_FORWARD_OUT: Final = "hw-open-forward-out"
+OPEN_FORWARD_OUT: Final = "hw-out-open-forward"  # not hw-open-forward-…: so the branches of that tree are called
 TRANSLATED: Final = "hw-translated"
 ALLOW: Final = "hw-allow"
 PASS: Final = "hw-pass"
 ANY_INTERFACE_ID: Final = "_any"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\Z")
+_SHORTEST_HASH: Final = 12  # 72 bits
 _SHORT = {"GlobalNetworkPolicy": "gnp", "NetworkPolicy": "np"}
 
 
@@ -49,10 +50,16 @@ def _hash(text: str, length: int) -> str:
 
 
 def chain_name(prefix: str, name: str) -> str:
-    """prefix + name where that is plain and fits into 28 characters, else prefix + "_" + a hash. Never two names the same."""
+    """prefix + name where that is plain and fits into 28 characters, else prefix + "_" + a hash. Never two names the same.
+
+    A prefix that leaves the hash too little room for that is cut, and then is part of what is hashed.
+    """
     if _PLAIN.match(name) and len(prefix) + len(name) <= MAX_CHAIN_NAME:
         return prefix + name
-    return f"{prefix}_{_hash(name, MAX_CHAIN_NAME - len(prefix) - 1)}"
+    room = MAX_CHAIN_NAME - len(prefix) - 1
+    if room >= _SHORTEST_HASH:
+        return f"{prefix}_{_hash(name, room)}"
+    return f"{prefix[: room - _SHORTEST_HASH]}_{_hash(prefix + name, _SHORTEST_HASH)}"
 
 
 def policy_title(key: ResourceKey) -> str:
