@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from hostward.dataplane.fake import FakeKernel, Foreign
 from hostward.dataplane.kernel import Step
 from hostward.dataplane.plan import ActualState, plan, rules_of, vocabulary
-from hostward.render.evaluate import FilterState, Packet, evaluate
+from hostward.render.evaluate import FilterState, Members, Outcome, Packet, evaluate
 from hostward.render.ruleset import DROP, Net, Rule, Ruleset, TableId
 from tests.unit.worlds import MARKS
 
@@ -70,18 +71,50 @@ def with_foreign(kernel: FakeKernel, desired: Ruleset) -> FilterState:
     return other.filter_state()
 
 
+class _Changing(dict[str, Members]):
+    """Sets that change when they have been looked at so often."""
+
+    def __init__(self, before: FilterState, after: FilterState, looks: int) -> None:
+        super().__init__(before.sets)
+        self.after, self.left = after.sets, looks
+
+    def get(self, name: str, _: object = None) -> Members | None:  # type: ignore[override] # as evaluation calls it
+        self.left -= 1
+        return super().get(name) if self.left >= 0 else self.after.get(name)
+
+
+def on_their_way(packet: Packet, before: FilterState, after: FilterState) -> Iterator[Outcome]:
+    """What becomes of a packet during whose way sets change, at each moment between two looks at any."""
+    looks = 0
+    while True:
+        looks += 1
+        sets = _Changing(before, after, looks)
+        outcome = evaluate(packet, replace(before, sets=sets))
+        if sets.left >= 0:
+            return
+        yield outcome
+
+
 def watch(kernel: FakeKernel, packets: Sequence[Packet], desired: Ruleset) -> None:
-    """From here on each change is held against the verdicts before all of them and those of `desired`."""
+    """From here on each change is held against the verdicts before all of them and those of `desired`.
+
+    Packets that are on their way while a set changes are watched too: they may have looked at it and look again.
+    """
     before, goal = verdicts(packets, kernel.filter_state()), verdicts(packets, with_foreign(kernel, desired))
     settled = [(packet, old) for packet, old, new in zip(packets, before, goal, strict=True) if old == new]
+    last = [kernel.filter_state()]
 
     def check() -> None:
-        state = kernel.filter_state()
+        earlier, state = last[0], kernel.filter_state()
+        last[0] = state
         for packet, accepted in settled:
-            outcome = evaluate(packet, state)
-            assert outcome.accepted == accepted, (
-                f"{packet}: {outcome} after change {kernel.changes}, but {accepted} before and then"
-            )
+            outcomes = [evaluate(packet, state)]
+            if state.sets != earlier.sets:
+                outcomes += on_their_way(packet, earlier, state)
+            for outcome in outcomes:
+                assert outcome.accepted == accepted, (
+                    f"{packet}: {outcome} after change {kernel.changes}, but {accepted} before and then"
+                )
 
     kernel.on_change = check
 

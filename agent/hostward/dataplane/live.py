@@ -28,7 +28,6 @@ from hostward.render.ruleset import (
     Jump,
     Match,
     Rule,
-    Side,
     Table,
     TableId,
     TableName,
@@ -91,13 +90,13 @@ def hook_of(builtin: ActualChain, kernel_chain: str, marks: Marks, generation: b
 
 
 class Reach(Struct, frozen=True):
-    """What packets may get to: chains, and sets with the sides of the packet that are looked up in them.
+    """What packets may get to: chains, and sets.
 
     `all_sets`: an unknown rule is among it, which may use any set.
     """
 
     chains: frozenset[str]
-    sets: Mapping[str, frozenset[Side]]
+    sets: frozenset[str]
     all_sets: bool
 
 
@@ -110,7 +109,7 @@ class LiveTable(Struct, frozen=True):
     def reach(self) -> Reach:
         """The chains and sets that packets may get to; all chains if an unknown rule jumps to some."""
         chains: set[str] = set()
-        sides: dict[str, set[Side]] = {}
+        sets: set[str] = set()
         all_sets = False
         rules: list[Rule | Unknown] = [rule for hook in self.hooks.values() for rule in (*hook.first, *hook.last)]
         while rules:
@@ -121,16 +120,14 @@ class LiveTable(Struct, frozen=True):
                 if rule.ours:
                     names = iter(self.actual.chains)
             else:
-                for match in rule.matches:
-                    if isinstance(match, InSet):
-                        sides.setdefault(match.name, set()).add(match.dimensions[0])
+                sets.update(rule.uses_sets())
                 if isinstance(rule.target, Jump):
                     names = iter((rule.target.chain,))
             for name in names:
                 if name not in chains:
                     chains.add(name)
                     rules += self.actual.chains.get(name, ())
-        return Reach(frozenset(chains), {name: frozenset(found) for name, found in sides.items()}, all_sets)
+        return Reach(frozenset(chains), frozenset(sets), all_sets)
 
 
 class Likeness:
@@ -191,12 +188,6 @@ class Live:
     def uses(self, name: str) -> bool:
         """Whether live rules may use a set."""
         return any(reach.all_sets or name in reach.sets for reach in self.reach.values())
-
-    def sides(self, name: str) -> int:
-        """How many sides of a packet live rules may look up in a set."""
-        if any(reach.all_sets for reach in self.reach.values()):
-            return 2
-        return len({side for reach in self.reach.values() for side in reach.sets.get(name, ())})
 
     def changed(self, wanted: Mapping[TableName, Table], sets: Mapping[str, IPSet], *, names_only: bool = False) -> set[Part]:
         """The parts that don't do what is wanted. `names_only`: a set counts as the same whatever it holds.

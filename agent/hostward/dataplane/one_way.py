@@ -1,14 +1,15 @@
 """Changes that open or close step by step, never both: what needs no second tree beside the live one.
 
 Sets whose changes all let more packets through, or all fewer, can change one after another: every moment lies between the old
-state and the new one. And around interfaces of workloads that come or go, for their packets are denied without them: sets
-before those that come, after those that go. Pods come and go all the time, and each is in many sets. Pure; any thread.
+state and the new one. One set can do both, as long as no packet that is on its way meets it as it was and as it will be. And
+around interfaces of workloads that come or go, for their packets are denied without them: sets before those that come, after
+those that go. Pods come and go all the time, and each is in many sets. Pure; any thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
 
 from hostward.dataplane.kernel import ActualChain, Step, TableEdit
 from hostward.dataplane.live import Live
@@ -26,48 +27,75 @@ from hostward.render.ruleset import (
     IPSet,
     Jump,
     Log,
+    Mark,
     Reject,
     Rule,
+    SetMark,
     TableId,
     TableName,
     Verdict,
 )
 
-_JUDGING: Final[tuple[TableName, ...]] = ("mangle", "filter")
 _WORKLOAD_ROOTS: Final = (names.FROM_WORKLOAD, names.TO_WORKLOAD)
 
 
+class Look(NamedTuple):
+    """A rule that looks at a set, where. `opens`: whether a packet that the set finds is let through; None: can't be told."""
+
+    table: TableName
+    opens: bool | None
+    match: InSet
+
+
 def is_one_way(live: Live, moved: Collection[str], sets: Mapping[str, IPSet]) -> bool:
-    """Whether the changes of these sets all open or all close, for every rule that looks at them.
-
-    Not where raw does: what it leaves untracked isn't translated, and so meets other rules later.
-    """
-    if any(reach.all_sets for reach in live.reach.values()) or not live.reach["raw"].sets.keys().isdisjoint(moved):
-        return False
-    return _opens_or_closes(live.state, moved, sets, _uses(live, moved))
+    """Whether the changes of these sets all open or all close, for every rule that looks at them."""
+    return not _is_opaque(live) and _opens_or_closes(live.state, moved, sets, list(_looks_of(live, moved)))
 
 
-def is_one_way_by_usage(
+def is_one_moment(live: Live, moved: Collection[str], sets: Mapping[str, IPSet]) -> bool:
+    """Whether each packet meets the sets as they were, or as they will be, when they change in place."""
+    if not moved:
+        return True
+    return not _is_opaque(live) and _in_place(live.state, moved, sets, list(_looks_of(live, moved)))
+
+
+def is_one_moment_by_usage(
     state: ActualState, usages: Mapping[TableId, Usage], family: Family, moved: Collection[str], sets: Mapping[str, IPSet]
 ) -> bool:
     """The same, where all chains are live: at the cost of the rules that look at these sets."""
     mine = {name: usages[TableId(family, name)] for name in TABLES}
-    if any(usage.opaque for usage in mine.values()) or mine["raw"].lookers(moved):
+    if any(usage.opaque for usage in mine.values()):
         return False
-    looking = (
-        rule
-        for name in _JUDGING
-        for chain in mine[name].lookers(moved)
-        for rule in state.table(TableId(family, name)).chains[chain]
-        if isinstance(rule, Rule)
-    )
-    return _opens_or_closes(state, moved, sets, _looks(looking, moved))
+    chains = {name: state.table(TableId(family, name)).chains for name in TABLES}
+    looks = [
+        look for name in TABLES for chain in mine[name].lookers(moved) for look in _looks(name, chains[name][chain], moved)
+    ]
+    return _in_place(state, moved, sets, looks)
 
 
-def _opens_or_closes(
-    state: ActualState, moved: Collection[str], sets: Mapping[str, IPSet], uses: Iterable[tuple[Rule, InSet]]
-) -> bool:
-    opening = set()
+def _is_opaque(live: Live) -> bool:
+    return any(reach.all_sets for reach in live.reach.values())
+
+
+def _in_place(state: ActualState, moved: Collection[str], sets: Mapping[str, IPSet], looks: Sequence[Look]) -> bool:
+    return _opens_or_closes(state, moved, sets, looks) or (len(moved) == 1 and _one_answer(looks))
+
+
+def _one_answer(looks: Sequence[Look]) -> bool:
+    """Whether a packet that is on its way while a set changes can't be judged by the old set here and by the new one there.
+
+    To be found late then lets it through as it does early, or denies it. One address of it alone is looked up, so that it comes
+    into the set or goes out of it.
+    """
+    ways = {None if look.opens is None else look.opens is not look.match.negate for look in looks}
+    sides = {look.match.dimensions[0] for look in looks}
+    tables = {look.table for look in looks}
+    alike = len(ways) == 1 and None not in ways and ("raw" not in tables or len(tables) == 1)
+    return len(looks) <= 1 or (alike and len(sides) == 1)
+
+
+def _opens_or_closes(state: ActualState, moved: Collection[str], sets: Mapping[str, IPSet], looks: Sequence[Look]) -> bool:
+    """Not where raw looks: what it leaves untracked isn't translated, and so meets other rules later."""
     grows = {}
     for name in moved:
         members = state.sets[name].members
@@ -77,26 +105,36 @@ def _opens_or_closes(
         if bool(change.added) is bool(change.removed):
             return False
         grows[name] = bool(change.added)
-    for rule, match in uses:
-        if isinstance(rule.target, Log):
-            continue
-        more_lets_through = _lets_through(rule)
-        if more_lets_through is None:
-            return False
-        opening.add(more_lets_through is (grows[match.name] is not match.negate))
-    return len(opening) <= 1
+    if any(look.opens is None or look.table == "raw" for look in looks):
+        return False
+    return len({look.opens is (grows[look.match.name] is not look.match.negate) for look in looks}) <= 1
 
 
-def _uses(live: Live, sets: Collection[str]) -> Iterator[tuple[Rule, InSet]]:
+def _looks_of(live: Live, sets: Collection[str]) -> Iterator[Look]:
     """The live rules that look at sets."""
-    for table in _JUDGING:
+    for table in TABLES:
+        if live.reach[table].sets.isdisjoint(sets):
+            continue
         for chain in live.reach[table].chains:
-            yield from _looks((r for r in live.tables[table].actual.chains.get(chain, ()) if isinstance(r, Rule)), sets)
+            yield from _looks(table, live.tables[table].actual.chains.get(chain, ()), sets)
 
 
-def _looks(rules: Iterable[Rule], sets: Collection[str]) -> Iterator[tuple[Rule, InSet]]:
-    for rule in rules:
-        yield from ((rule, match) for match in rule.matches if isinstance(match, InSet) and match.name in sets)
+def _looks(table: TableName, chain: ActualChain, sets: Collection[str]) -> Iterator[Look]:
+    for at, rule in enumerate(chain):
+        if not isinstance(rule, Rule):
+            continue
+        for match in rule.matches:
+            if type(match) is InSet and match.name in sets:
+                decides = _decides(chain, at) if isinstance(rule.target, SetMark) else rule
+                if not isinstance(decides.target, Log):
+                    yield Look(table, _lets_through(decides), match)
+
+
+def _decides(chain: ActualChain, at: int) -> Rule:
+    """Of a rule for one among several ports or names the one that asks for any of them, and decides."""
+    rule, *rest = (rule for rule in chain[at:] if isinstance(rule, Rule))
+    bit = rule.target.value if isinstance(rule.target, SetMark) else 0
+    return next((other for other in rest if any(isinstance(m, Mark) and m.value & bit for m in other.matches)), rule)
 
 
 def _lets_through(rule: Rule) -> bool | None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from hostward.dataplane import view
 from hostward.dataplane.kernel import CreateSet, DestroySet, ReplaceSet, Step, TableEdit, UpdateSet
 from hostward.dataplane.live import Live, Part, gate, root
-from hostward.dataplane.one_way import is_one_way, is_one_way_by_usage, workloads_only
+from hostward.dataplane.one_way import is_one_moment, is_one_moment_by_usage, is_one_way, workloads_only
 from hostward.dataplane.state import ActualState, after, edit_between, same_set
 from hostward.dataplane.strangers import telling_bit
 from hostward.dataplane.transition import change_set, place_sets, shadow_chain, transition, with_sets
@@ -58,11 +58,11 @@ def plan_change(
     """
     named = view.of_focus(actual, desired, focus, family)
     steps = _settle(named.actual, family, *_wanted(named.desired, family))
-    if _harmless(steps):
+    if _is_one_commit(steps):
         return tuple(steps)
     if not any(isinstance(step, TableEdit) for step in steps):
         moved = [step.name for step in steps if isinstance(step, UpdateSet | ReplaceSet)]
-        if is_one_way_by_usage(actual, usages, family, moved, desired.sets):
+        if is_one_moment_by_usage(actual, usages, family, moved, desired.sets):
             return tuple(steps)
     affected = view.of_affected(actual, usages, desired, focus, family)
     return plan(affected.actual, affected.desired, marks, (family,))
@@ -120,7 +120,7 @@ def _wanted(desired: Ruleset, family: Family) -> tuple[dict[TableName, Table], d
 def _family_plan(actual: ActualState, desired: Ruleset, family: Family, marks: Marks) -> list[Step]:
     tables, sets = _wanted(desired, family)
     direct = _settle(actual, family, tables, sets)
-    if _harmless(direct):
+    if _is_one_commit(direct):
         return direct
     marks = replace(marks, generation=telling_bit(actual, family, marks))
     live = Live(actual, family, marks)
@@ -128,9 +128,8 @@ def _family_plan(actual: ActualState, desired: Ruleset, family: Family, marks: M
     differing = [name for name, wanted in sets.items() if name in actual.sets and not same_set(actual.sets[name], wanted)]
     moved = [name for name in differing if live.uses(name)]
     gradual = is_one_way(live, moved, sets)
-    if not live.changed(tables, sets, names_only=True) and (gradual or len(moved) <= 1):
-        at_once = [] if gradual else [name for name in moved if live.sides(name) > 1]
-        return _settle(actual, family, tables, sets, at_once=at_once)
+    if not live.changed(tables, sets, names_only=True) and (gradual or is_one_moment(live, moved, sets)):
+        return direct
     if gradual and (way := workloads_only(live, [step for step in direct if isinstance(step, TableEdit)])):
         return direct if way == "come" else _last_sets(direct, moved)
     if not _coupled(live, changed, tables):
@@ -146,16 +145,10 @@ def _family_plan(actual: ActualState, desired: Ruleset, family: Family, marks: M
     return [*steps, *_settle(after(actual, steps), family, tables, sets)]
 
 
-def _harmless(steps: list[Step]) -> bool:
-    """One commit at most, or one set that changes at one moment: nothing that a packet could meet half done."""
+def _is_one_commit(steps: list[Step]) -> bool:
+    """One commit at most: nothing that a packet could meet half done."""
     visible = [step for step in steps if not isinstance(step, CreateSet | DestroySet)]
-    match visible:
-        case [] | [TableEdit()] | [ReplaceSet()]:
-            return True
-        case [UpdateSet(_, _, add, remove)]:
-            return len(add) + len(remove) == 1
-        case _:
-            return False
+    return not visible or (len(visible) == 1 and isinstance(visible[0], TableEdit))
 
 
 def _last_sets(steps: Iterable[Step], moved: Collection[str]) -> list[Step]:
@@ -165,13 +158,7 @@ def _last_sets(steps: Iterable[Step], moved: Collection[str]) -> list[Step]:
     return [*early, *late, *(step for step in steps if isinstance(step, DestroySet))]
 
 
-def _settle(
-    actual: ActualState,
-    family: Family,
-    tables: Mapping[TableName, Table],
-    sets: Mapping[str, IPSet],
-    at_once: Collection[str] = (),
-) -> list[Step]:
+def _settle(actual: ActualState, family: Family, tables: Mapping[TableName, Table], sets: Mapping[str, IPSet]) -> list[Step]:
     """Everything to its final content under its final name: sets first, then tables, then what nothing uses any more."""
     steps: list[Step] = []
     for name, wanted in sets.items():
@@ -179,7 +166,7 @@ def _settle(
         if present is None:
             steps.append(CreateSet(name, wanted))
         else:
-            steps += change_set(name, present, wanted, at_once=name in at_once)
+            steps += change_set(name, present, wanted)
     for table in _ORDER:
         where = TableId(family, table)
         edit = edit_between(where, actual.table(where), tables[table])

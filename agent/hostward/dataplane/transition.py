@@ -77,8 +77,8 @@ def set_names(name: str) -> Iterator[str]:
     yield from _more_names(prefix, name, MAX_SET_NAME)
 
 
-def change_set(name: str, actual: ActualSet, wanted: IPSet, *, at_once: bool = False) -> list[Step]:
-    """What gives a set the wanted content. `at_once`: packets must not meet a part of the change.
+def change_set(name: str, actual: ActualSet, wanted: IPSet) -> list[Step]:
+    """What gives a set the wanted content.
 
     In place where that is enough. Additions come first, so the set must have room for old and new members together. A set
     of another type (nothing of ours ever makes one) can't be swapped; it goes first, which the kernel refuses while it's used.
@@ -93,7 +93,7 @@ def change_set(name: str, actual: ActualSet, wanted: IPSet, *, at_once: bool = F
     add, remove = Members.of(wanted.members).since(actual.members)
     if not add and not remove:
         return []
-    if (at_once and len(add) + len(remove) > 1) or len(actual.members) + len(add) > wanted.max_members:
+    if len(actual.members) + len(add) > wanted.max_members:
         return [ReplaceSet(name, wanted)]
     return [UpdateSet(name, wanted.family, add, remove)]
 
