@@ -11,6 +11,10 @@ import pytest
 from hostward.dataplane.linux import LinuxKernel
 from hostward.dataplane.saved_rules import FILE, pieces
 from hostward.engine.stand_in import StandIn
+from hostward.model.resolved import Resolved, ResolvedEndpoint
+from hostward.model.settings import BUILT_IN
+from hostward.render.options import options
+from hostward.render.renderer import Renderer
 from hostward.render.ruleset import DROP, FAMILIES, Family, Hook, InSet, IPSet, Jump, Rule, Ruleset, Table, TableId
 from tests.lab import saved
 from tests.lab.netns import Namespace
@@ -20,10 +24,9 @@ TOOLS = {4: "iptables-legacy", 6: "ip6tables-legacy"}
 
 
 def ruleset(families: tuple[Family, ...] = FAMILIES) -> Ruleset:
+    hooks = {chain: Hook((Rule((), Jump("hw-INPUT")),)) for chain in ("INPUT", "FORWARD")}
     tables = {
-        TableId(family, "filter"): Table(
-            {"hw-INPUT": (Rule((InSet(f"hw{family}-s-x", ("src",)),), DROP),)}, {"INPUT": Hook((Rule((), Jump("hw-INPUT")),))}
-        )
+        TableId(family, "filter"): Table({"hw-INPUT": (Rule((InSet(f"hw{family}-s-x", ("src",)),), DROP),)}, hooks)
         for family in families
     }
     sets = {
@@ -60,10 +63,27 @@ def test_they_are_put_back_whenever_somebody_removes_them(namespace: Namespace, 
         assert saved.everything(namespace) == whole
 
 
+@pytest.mark.parametrize("removed", [("-F", "INPUT"), ("-F", "FORWARD"), ("-D", "INPUT", "1"), ("-D", "FORWARD", "1")])
+def test_one_jump_that_is_removed_is_put_back(namespace: Namespace, tmp_path: Path, removed: tuple[str, ...]) -> None:
+    """With FORWARD's jump gone, the rules at its end accept whatever pods send and get."""
+    guarded = Resolved({"eth0": ResolvedEndpoint("eth0", "eth0")})
+    keep(tmp_path, Renderer(options(BUILT_IN, ())).render(guarded))
+    stand_in = StandIn(LinuxKernel(tmp_path / "lock", 5.0), tmp_path)
+    stand_in.hold()
+    whole = saved.everything(namespace)
+    assert whole["filter/v4"].index("-A FORWARD -j hw-FORWARD") + 1 < len(whole["filter/v4"])
+    for tool in TOOLS.values():
+        namespace.run(tool, *removed)
+    assert saved.everything(namespace) != whole
+    stand_in.hold()
+    assert saved.everything(namespace) == whole
+
+
 def test_other_rules_of_ours_stay(namespace: Namespace, tmp_path: Path) -> None:
     keep(tmp_path, ruleset((6,)))
     namespace.run(TOOLS[6], "-N", "hw-other")
-    namespace.run(TOOLS[6], "-A", "FORWARD", "-j", "hw-other")
+    for chain in ("INPUT", "FORWARD"):
+        namespace.run(TOOLS[6], "-A", chain, "-j", "hw-other")
     before = saved.everything(namespace)
     StandIn(LinuxKernel(tmp_path / "lock", 5.0), tmp_path).hold()
     assert saved.everything(namespace) == before

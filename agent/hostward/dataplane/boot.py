@@ -8,20 +8,25 @@ lock.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator
+from typing import Final
 
 from hostward.dataplane.kernel import ActualTable, CreateSet, DestroySet, Kernel, KernelError, ReplaceSet, TableEdit
 from hostward.dataplane.saved_rules import SavedFamily
 from hostward.dataplane.state import is_own
 from hostward.dataplane.xtables import restore
 from hostward.dataplane.xtables.blob import HeadsInBlob, contents, find_kernel_chain
-from hostward.dataplane.xtables.layout import LAYOUTS, LayoutError, is_ours
+from hostward.dataplane.xtables.layout import LAYOUTS, LayoutError, jump_of
 from hostward.dataplane.xtables.sockopt import SetSocket, TableSocket
-from hostward.render.roots import HOOKED
-from hostward.render.ruleset import TABLES, Family, Hook, TableId
+from hostward.render.ruleset import TABLES, Family, Hook, TableId, is_own_chain
+
+_ALWAYS: Final = ("INPUT", "FORWARD")
 
 
 def is_guarded(family: Family) -> bool:
-    """Whether packets of an IP version meet rules of ours already; looks at the kernel's chains alone. Raises KernelError."""
+    """Whether packets of an IP version are led to rules of ours already: those to this host, and those that are sent on.
+
+    Looks at these two of the kernel's chains alone, from which every version of ours leads to its own. Raises KernelError.
+    """
     where, layout = TableId(family, "filter"), LAYOUTS[family]
     with TableSocket(family) as tables, SetSocket() as sets:
         info, memory = tables.read(where)
@@ -29,13 +34,11 @@ def is_guarded(family: Family) -> bool:
         heads = HeadsInBlob(layout, blob)
         try:
             found = [
-                rule
-                for hook in HOOKED[where.name]
-                for rule in contents(layout, blob, find_kernel_chain(layout, info, blob, hook) or [], heads, sets.name)
+                contents(layout, blob, find_kernel_chain(layout, info, blob, hook) or [], heads, sets.name) for hook in _ALWAYS
             ]
         except LayoutError as error:
             raise KernelError(f"table {where}: {error}") from error
-    return any(map(is_ours, found))
+    return all(any(is_own_chain(jump_of(rule)) for rule in rules) for rules in found)
 
 
 def put(kernel: Kernel, family: Family, saved: SavedFamily) -> None:
