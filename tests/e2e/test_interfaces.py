@@ -90,3 +90,22 @@ def test_what_changed_while_the_store_was_in_doubt_is_caught_up(guarded: Site) -
     revision = guarded.etcd.put(d.CLUSTER, d.cluster())
     guarded.agent.wait_applied(revision)
     guarded.until("eth1 is governed", lambda: guarded.reached(1) == {"v4": (22, 80), "v6": (22, 80)})
+
+
+def test_a_port_of_a_bridge_is_told_of(guarded: Site) -> None:
+    """The kernel says that its packets come in by the bridge: what guards the port alone guards nothing."""
+    event = "packets of a port come in its master's name, which has no host endpoint"
+    assert not [warning for warning in guarded.agent.status()["warnings"] if "port" in warning]
+    guarded.worker.ip("link add br0 type bridge", "link set br0 up", "link set eth0 master br0")
+    guarded.worker.run("ip", "address", "flush", "dev", "eth0")
+    for address in guarded.WORKER[0]:
+        guarded.worker.run("ip", "address", "add", f"{address}/{64 if ':' in address else 24}", "dev", "br0", "nodad")
+    guarded.until(
+        "status warns", lambda: any("w0: eth0 is a port of br0" in text for text in guarded.agent.status()["warnings"])
+    )
+    assert [line["interfaces"] for line in guarded.agent.log_lines(event)] == [["eth0"]]
+    guarded.until("it is a way in", lambda: guarded.reached() != GUARDED)
+    guarded.agent.wait_applied(guarded.etcd.put(d.endpoint_key("w1"), d.endpoint("w1", "br0")))
+    guarded.settle()
+    guarded.until("the bridge is guarded", lambda: guarded.reached() == GUARDED)
+    guarded.until("no warning", lambda: not any("port of" in text for text in guarded.agent.status()["warnings"]))

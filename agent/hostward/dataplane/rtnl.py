@@ -38,7 +38,7 @@ class LinkMessage(nlmsg):
 
     prefix = "IFLA_"
     fields = (("family", "B"), ("__pad", "x"), ("type", "H"), ("index", "i"), ("flags", "I"), ("change", "I"))
-    nla_map = ((3, "IFLA_IFNAME", "asciiz"),)
+    nla_map = ((3, "IFLA_IFNAME", "asciiz"), (10, "IFLA_MASTER", "uint32"))
 
 
 class AddressMessage(nlmsg):
@@ -78,7 +78,7 @@ class LinkTable:
     """
 
     def __init__(self) -> None:
-        self._links: dict[int, tuple[str, int]] = {}
+        self._links: dict[int, tuple[str, int, int]] = {}  # name, flags, index of the master or 0
         # What the kernel can hold twice under one address has a second key, or removing one would hide the other.
         self._addresses: dict[int, set[tuple[str, int]]] = {}
         self._routes: dict[int, set[tuple[str, int, int]]] = {}
@@ -91,8 +91,9 @@ class LinkTable:
                 index,
                 bool(flags & _IFF_RUNNING),
                 frozenset(key[0] for key in self._addresses.get(index, ())) | {key[0] for key in self._routes.get(index, ())},
+                self._links[master][0] if master in self._links else "",
             )
-            for index, (name, flags) in self._links.items()
+            for index, (name, flags, master) in self._links.items()
         }
 
     def apply(self, kind: int, body: bytes) -> None:
@@ -120,7 +121,7 @@ class LinkTable:
         if name := message.get_attr("IFLA_IFNAME"):
             # pyroute2 leaves a name that isn't UTF-8 as bytes; the kernel takes any.
             text = name.decode(errors="surrogateescape") if isinstance(name, bytes) else name
-            self._links[index] = (text, flags)
+            self._links[index] = (text, flags, message.get_attr("IFLA_MASTER") or 0)
 
     def _address(self, kind: int, message: nlmsg) -> None:
         address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")

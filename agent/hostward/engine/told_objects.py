@@ -51,6 +51,7 @@ class ToldObjects:
         self._cut_off = CutOff()
         self._own: dict[ResourceKey, HostEndpoint] = {}
         self._links: Mapping[str, Link] = {}
+        self._ports: frozenset[str] = frozenset()
 
     @property
     def set_aside_count(self) -> int:
@@ -94,7 +95,21 @@ class ToldObjects:
         idle = [endpoint.name for endpoint in self._own.values() if endpoint.name not in governing]
         self._metrics.unmatched(len(idle))
         first = sorted(idle)[:MOST_NAMES]
-        self.warnings = tuple(f"host endpoint {name}: governs no interface that this host has" for name in first)
+        vain = [f"host endpoint {name}: governs no interface that this host has" for name in first]
+        self.warnings = (*vain, *self._look_at_ports(resolved))
+
+    def _look_at_ports(self, resolved: Resolved) -> list[str]:
+        """Warnings of interfaces in whose name no packet comes: the kernel gives it that of their bridge, bond or VRF."""
+        governed = resolved.endpoints
+        masters = {name: self._links[name].master for name in governed if name in self._links}
+        ports = {name: master for name, master in sorted(masters.items()) if master and master not in governed}
+        if new := ports.keys() - self._ports:
+            log.warning("packets of a port come in its master's name, which has no host endpoint", interfaces=some(new))
+        self._ports = frozenset(ports)
+        return [
+            f"host endpoint {governed[name].endpoint}: {name} is a port of {master}, as whose its packets are judged: name that"
+            for name, master in [*ports.items()][:MOST_NAMES]
+        ]
 
     @property
     def cut_off(self) -> tuple[str, ...]:
