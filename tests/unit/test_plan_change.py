@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from hostward.dataplane import view
 from hostward.dataplane.fake import FakeKernel, KilledError
-from hostward.dataplane.kernel import KernelError, Step
+from hostward.dataplane.kernel import KernelError, Step, TableEdit
 from hostward.dataplane.plan import ActualState, plan, plan_change, vocabulary
 from hostward.dataplane.usage import Usage
 from hostward.engine import applier as applying
@@ -211,3 +211,33 @@ def test_a_family_that_no_change_touches_is_left_alone(monkeypatch: pytest.Monke
     after = before | {"hw6-s-a": IPSet("hash:net", 6, frozenset({"fd00::/8"}))}
     applier.bring(Ruleset({TableId(4, "filter"): filter4}, after), worlds.MARKS, Focus({}, frozenset({"hw6-s-a"})))
     assert kernel.sets == after
+
+
+class Noting(FakeKernel):
+    """Notes what it does, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.done: list[str] = []
+
+    def apply(self, step: Step) -> None:
+        self.done.append(step.table.name if isinstance(step, TableEdit) else type(step).__name__)
+        super().apply(step)
+
+    def let_pass(self) -> None:
+        self.done.append("wait")
+
+
+@settings(max_examples=25, deadline=None)
+@given(SEEDS)
+def test_after_raw_has_chosen_nothing_changes_until_the_packets_before_have_passed(seed: int) -> None:
+    """What came to raw before goes on by the old rules and sets, which are left as they are until it is through."""
+    rng, kernel = random.Random(seed), Noting()
+    applier, world = Applier(kernel), worlds.world(rng)
+    for _ in range(4):
+        kernel.done.clear()
+        applier.bring(worlds.ruleset(world), worlds.MARKS)
+        for at, what in enumerate(kernel.done):
+            matters = any(later not in ("wait", "DestroySet") for later in kernel.done[at + 1 :])
+            assert (what == "raw" and matters) is (kernel.done[at + 1 : at + 2] == ["wait"])
+        world = worlds.neighbour(rng, world)

@@ -181,6 +181,9 @@ class Kernel(Protocol):
         Raises KernelError, with `retry`, where the kernel no longer holds what was just written.
         """
 
+    def let_pass(self) -> None:
+        """Waits until no packet is on its way any more that was when this was called."""
+
     def placed(self, table: TableId, chains: Mapping[str, Chain]) -> None:
         """Names the rules that stand in own chains, where a read can't tell equal rules apart that mean two things."""
 

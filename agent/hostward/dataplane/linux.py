@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from hostward.dataplane.in_flight import let_pass
 from hostward.dataplane.ipsets import IPSets
 from hostward.dataplane.kernel import ActualSet, ActualTable, Effort, KernelError, Parting, Step, TableEdit, members_of
 from hostward.dataplane.needs import families
@@ -85,6 +86,10 @@ class LinuxKernel:
                 return
             with self._counted("read"):
                 self._tables.verify(table)
+
+    def let_pass(self) -> None:
+        """Waits until no packet is on its way any more that was when this was called."""
+        let_pass()
 
     def placed(self, table: TableId, chains: Mapping[str, Chain]) -> None:
         """Names the rules that stand in own chains."""

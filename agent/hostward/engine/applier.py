@@ -217,7 +217,7 @@ class Applier:
         left = len(outcome.left)
         for table, rules in rules_of(steps).items():
             self._kernel.learn(table, rules)
-        for step in steps:
+        for at, step in enumerate(steps, 1):
             try:
                 self._kernel.apply(step)
             except KernelError as error:
@@ -233,6 +233,8 @@ class Applier:
                 outcome.set_steps += 1
                 outcome.changed_members += members_of(step)
             take(tables, sets, step)
+            if _chooses(step) and not all(isinstance(later, DestroySet) for later in steps[at:]):
+                self._kernel.let_pass()
         for name, held in wanted.items():
             # The very object: then the next comparison is one of two names for it.
             sets[name] = replace(sets[name], members=held.members)
@@ -279,6 +281,11 @@ class Applier:
     def distrust_sets(self) -> None:
         """Makes the next apply read every set's members."""
         self._sets = None
+
+
+def _chooses(step: Step) -> bool:
+    """Whether packets that came to raw before this step and are on their way go by other rules than those that come now."""
+    return isinstance(step, TableEdit) and step.table.name == "raw"
 
 
 def _whole(there: Parts) -> Ruleset:
