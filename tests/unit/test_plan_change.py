@@ -221,7 +221,7 @@ class Noting(FakeKernel):
         self.done: list[str] = []
 
     def apply(self, step: Step) -> None:
-        self.done.append(step.table.name if isinstance(step, TableEdit) else type(step).__name__)
+        self.done.append(str(step.table) if isinstance(step, TableEdit) else type(step).__name__)
         super().apply(step)
 
     def let_pass(self) -> None:
@@ -231,13 +231,17 @@ class Noting(FakeKernel):
 @settings(max_examples=25, deadline=None)
 @given(SEEDS)
 def test_after_raw_has_chosen_nothing_changes_until_the_packets_before_have_passed(seed: int) -> None:
-    """What came to raw before goes on by the old rules and sets, which are left as they are until it is through."""
+    """What came to raw before goes on by the old rules and sets, which are left as they are until it is through.
+
+    Where there were none nothing is waited for.
+    """
     rng, kernel = random.Random(seed), Noting()
     applier, world = Applier(kernel), worlds.world(rng)
     for _ in range(4):
         kernel.done.clear()
+        guarded = {f"raw/v{f}" for f in (4, 6) if any(kernel.read_table(TableId(f, name)).chains for name in TABLES)}
         applier.bring(worlds.ruleset(world), worlds.MARKS)
         for at, what in enumerate(kernel.done):
             matters = any(later not in ("wait", "DestroySet") for later in kernel.done[at + 1 :])
-            assert (what == "raw" and matters) is (kernel.done[at + 1 : at + 2] == ["wait"])
+            assert (what in guarded and matters) is (kernel.done[at + 1 : at + 2] == ["wait"])
         world = worlds.neighbour(rng, world)

@@ -215,6 +215,7 @@ class Applier:
         """Does what was planned, after which `wanted` are in the kernel."""
         tables, sets = dict(self._tables), dict(self._sets or {})
         left = len(outcome.left)
+        guarded = any(held.chains for where, held in tables.items() if where.family == family)  # else all packets may pass yet
         for table, rules in rules_of(steps).items():
             self._kernel.learn(table, rules)
         for at, step in enumerate(steps, 1):
@@ -233,7 +234,7 @@ class Applier:
                 outcome.set_steps += 1
                 outcome.changed_members += members_of(step)
             take(tables, sets, step)
-            if _chooses(step) and not all(isinstance(later, DestroySet) for later in steps[at:]):
+            if guarded and _chooses(step) and not all(isinstance(later, DestroySet) for later in steps[at:]):
                 self._kernel.let_pass()
         for name, held in wanted.items():
             # The very object: then the next comparison is one of two names for it.
