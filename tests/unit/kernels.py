@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from hostward.dataplane.fake import FakeKernel, Foreign
 from hostward.dataplane.kernel import Step
