@@ -54,9 +54,10 @@ class Result:
 
     @property
     def void(self) -> bool:
-        """Whether a control says that nothing can be said."""
+        """Whether nothing can be said: a control is off, or something costs less than nothing."""
         least, most = self.bench.control_range
-        return not all(least <= value <= most for value in self.controls().values())
+        off = not all(least <= value <= most for value in self.controls().values())
+        return off or any(middle < 0 for _, middle, _ in self.ratios().values())
 
     def targets(self) -> list[tuple[str, bool]]:
         """What was aimed at here, and whether it was reached."""
@@ -107,7 +108,7 @@ class Result:
 
     def text(self) -> str:
         """For people: Markdown."""
-        void = " (VOID: the control is off)" if self.void else ""
+        void = " (VOID: the machine was too busy)" if self.void else ""
         title = ", ".join(filter(None, (self.bench.name, self.size)))
         about = ". ".join(filter(None, (self.bench.about[0].upper() + self.bench.about[1:], self.about)))
         lines = [f"### {title}{void}", "", f"{about}.", ""]

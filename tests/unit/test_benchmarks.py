@@ -110,6 +110,11 @@ def test_a_run_whose_control_is_off_is_void(control: float, void: bool) -> None:
     assert result.line({"kernel": "x"})["void"] is void
 
 
+def test_a_run_in_which_something_costs_less_than_nothing_is_void() -> None:
+    assert not Result(BENCH, "small", "", [found([-20], [10], [10]), found([20], [10], [10]), found([20], [10], [10])]).void
+    assert Result(BENCH, "small", "", [found([-20], [10], [10]), found([-20], [10], [10]), found([20], [10], [10])]).void
+
+
 def test_the_page_keeps_everything_around_its_section() -> None:
     old = f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n"
     new = page.section(old, [page.Measured(Result(BENCH, "small", "", [found([20], [10], [10])]), {"kernel": "6"})], ["x.svg"])
