@@ -9,7 +9,8 @@ class Identified(Struct, frozen=True, eq=False):
     """Two of a class are equal when their `_identity` is."""
 
     def _identity(self) -> object:
-        raise NotImplementedError
+        """What one is compared by; each class says it."""
+        raise TypeError(f"{type(self).__name__} doesn't say what it is compared by")
 
     def __eq__(self, other: object) -> bool:
         return self is other or (type(self) is type(other) and self._identity() == other._identity())
