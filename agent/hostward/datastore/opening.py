@@ -55,27 +55,29 @@ def open_store(
     A config file wins whole over the environment; one that isn't there is an error only if the user named it (`explicit`).
     `notice` is told what the operator should know about settings that work.
     """
-    if path := _directory(datastore_url):
-        from hostward.datastore.directory.store import DirStore  # noqa: PLC0415 # as in open_feed
 
-        return DirStore(path)
-    from hostward.datastore.etcd.store import EtcdStore  # noqa: PLC0415 # as in open_feed
+    def configured() -> Connection:
+        connection = _configured(config_path or DEFAULT_CONFIG, explicit) or from_environment(environ)
+        for text in connection.notices if notice else ():
+            notice(text)  # type: ignore[misc] # the loop is empty without it
+        return connection
 
-    connection = _configured(config_path or DEFAULT_CONFIG, explicit) or from_environment(environ)
-    for text in connection.notices if notice else ():
-        notice(text)  # type: ignore[misc] # the loop is empty without it
-    return EtcdStore(connection)
+    return _store(datastore_url, configured)
 
 
 def open_agents_store(datastore_url: str, environ: Mapping[str, str]) -> Store:
     """The store as an agent with this environment reaches it, which knows no calicoctl.cfg. SettingsError."""
+    return _store(datastore_url, lambda: from_environment(environ))
+
+
+def _store(datastore_url: str, connection: Callable[[], Connection]) -> Store:
     if path := _directory(datastore_url):
         from hostward.datastore.directory.store import DirStore  # noqa: PLC0415 # as in open_feed
 
         return DirStore(path)
     from hostward.datastore.etcd.store import EtcdStore  # noqa: PLC0415 # as in open_feed
 
-    return EtcdStore(from_environment(environ))
+    return EtcdStore(connection())
 
 
 def _configured(path: Path, explicit: bool) -> Connection | None:
